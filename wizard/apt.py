@@ -1,0 +1,61 @@
+"""apt as this program calls it: no question, no restart of other services, locks waited for and their holder named."""
+
+from __future__ import annotations
+
+from .model import Effect, Output, PackageIs, Run
+from .parse.apt import is_locked, parse_lock_holder
+
+ENVIRONMENT = (
+    ("DEBIAN_FRONTEND", "noninteractive"),
+    ("NEEDRESTART_SUSPEND", "1"),
+    ("APT_LISTCHANGES_FRONTEND", "none"),
+    ("UCF_FORCE_CONFOLD", "1"),
+)
+QUIET = ("-y", "-q", "-o", "Dpkg::Use-Pty=0")
+KEEP_CONFIGURATION = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+LOCK_WAIT_S = 600
+TIMEOUT_S = 1800
+
+
+def held_by(output: Output) -> str | None:
+    """Who holds apt's lock, where that is why it failed: apt waits for dpkg's lock alone, not for the lists'."""
+    text = output.out + output.err
+    if not is_locked(text):
+        return None
+    pid, name = parse_lock_holder(text)
+    return f"apt is locked by {name or 'another process'}{f' (process {pid})' if pid else ''}: waiting for it"
+
+
+def _apt(argv: tuple[str, ...], why: str, makes: tuple[Effect, ...] = (), undo: tuple[Run, ...] = ()) -> Run:
+    return Run(
+        argv,
+        why,
+        timeout_s=TIMEOUT_S,
+        undo=undo,
+        makes=makes,
+        environment=ENVIRONMENT,
+        retry=held_by,
+        retry_s=LOCK_WAIT_S,
+    )
+
+
+def install(names: tuple[str, ...], why: str, makes: tuple[Effect, ...] = (), undoes: tuple[Effect, ...] = ()) -> Run:
+    """Installs the packages; nothing else is upgraded, restarted or asked."""
+    argv = ("apt-get", "install", *QUIET, *KEEP_CONFIGURATION, "--no-install-recommends", "--", *names)
+    gone = (*(PackageIs(name, False) for name in names), *undoes)
+    undo = _apt(("apt-get", "purge", *QUIET, "--", *names), f"take back: {why}", gone)
+    return _apt(argv, why, (*(PackageIs(name, True) for name in names), *makes), (undo,))
+
+
+def refresh_one(list_path: str, why: str) -> Run:
+    """Fetches the index of one list alone, and fails where that fails (apt's own default is to go on)."""
+    argv = (
+        *("apt-get", "update", "-q"),
+        *("-o", f"Dir::Etc::sourcelist={list_path}", "-o", "Dir::Etc::sourceparts=-"),
+        *("-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any"),
+    )
+    return _apt(argv, why)
+
+
+def refresh_all() -> Run:
+    return _apt(("apt-get", "update", "-q"), "fetch the package lists")

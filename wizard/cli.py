@@ -1,0 +1,260 @@
+"""The command line: one function a command, which imports what it needs and no more."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .model import SetupError
+    from .report import Document
+
+COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test")
+
+
+class Usage(Exception):
+    """The call is wrong: exit code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Usage(f"{message}. See: {self.prog} --help")
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="vllm-https-setup", description="From an exposed vLLM server to a proven HTTPS endpoint.")
+    parser.add_argument("--version", action="version", version=f"vllm-https-setup {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+
+    def command(name: str, words: str, *, json_too: bool = True) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words)
+        if json_too:
+            added.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        return added
+
+    answers_help = "the answers file; - is standard input"
+    plan = command("plan", "show what apply would do; changes nothing")
+    plan.add_argument("--answers", metavar="F", help=f"{answers_help} (default: the saved answers)")
+    plan.add_argument("--detailed-exitcode", action="store_true", help="exit with 6 where the plan has changes")
+    apply = command("apply", "set this server up, unattended")
+    apply.add_argument("--answers", metavar="F", required=True, help=answers_help)
+    command("repair", "apply with the saved answers")
+    command("status", "findings and the final test; changes nothing")
+    command("test", "the final test alone")
+    command("runs", "earlier runs", json_too=False)
+    log = command("log", "every command of a run, with its output", json_too=False)
+    log.add_argument("run", nargs="?", metavar="RUN", help="default: the last")
+    log.add_argument("--follow", action="store_true", help="go on while the run is under way")
+    answers = command("answers", "the answers file", json_too=False)
+    which = answers.add_subparsers(dest="which", metavar="WHICH", required=True, parser_class=Parser)
+    which.add_parser("example", help="an annotated answers file")
+    which.add_parser("schema", help="its JSON Schema")
+    check = which.add_parser("check", help="all its errors at once")
+    check.add_argument("file", metavar="F", help=answers_help)
+    inner: Any = commands.add_parser("run")
+    inner.add_argument("run", help=argparse.SUPPRESS)
+    # What the unit executes is not for people: it is left out of --help.
+    commands._choices_actions = [one for one in commands._choices_actions if one.dest != "run"]
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; every failure ends as a sentence, and its code as the contract says."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        options = build_parser().parse_args(words)
+    except Usage as error:
+        return fail_call(words, "", [{"line": None, "key": "", "message": str(error), "expected": None}])
+    try:
+        return ACTIONS[options.command](options, words)
+    except BrokenPipeError:
+        # Whoever read our output is gone (| head): nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def fail_call(words: Sequence[str], command: str, errors: list[dict[str, Any]]) -> int:
+    """Exit code 2: the errors as a document where --json was asked for, else as lines."""
+    if "--json" in words:
+        named = command or next((word for word in words if word in COMMANDS_WITH_REPORT), "")
+        print(json.dumps(empty_document(named, 2, errors), indent=1, ensure_ascii=False))
+        return 2
+    for error in errors:
+        line = f"line {error['line']}: " if error["line"] else ""
+        key = f"{error['key']}: " if error["key"] else ""
+        expected = f" (right would be: {error['expected']})" if error["expected"] else ""
+        print(f"{line}{key}{error['message']}{expected}", file=sys.stderr)
+    print("Nothing was changed.", file=sys.stderr)
+    return 2
+
+
+def empty_document(command: str, exit_code: int, errors: list[dict[str, Any]]) -> dict[str, Any]:
+    from .mask import Mask
+    from .model import Report
+    from .report import document_of
+
+    return document_of(Report(command, exit_code, errors=tuple(errors)), Mask())
+
+
+def error_of(error: SetupError) -> dict[str, Any]:
+    return {"line": None, "key": "", "message": error.message, "expected": error.remedy or None}
+
+
+def with_report(options: argparse.Namespace, words: Sequence[str], make: Callable[[], Document]) -> int:
+    """Runs a command that has a report, and prints that as text or JSON."""
+    command = str(options.command)
+    if os.geteuid() != 0:
+        message = f"this needs root: sudo vllm-https-setup {' '.join(words)}"
+        return fail_call(words, command, [{"line": None, "key": "", "message": message, "expected": None}])
+    # Whatever the caller's mask is: files are made with the modes that we name.
+    os.umask(0o022)
+    from .answers import AnswersError
+    from .commands import NoAnswers
+    from .model import SetupError
+    from .runs import Busy
+
+    try:
+        document = make()
+    except AnswersError as error:
+        return fail_call(words, command, [vars_of(problem) for problem in error.errors])
+    except NoAnswers as error:
+        return fail_call(words, command, [error_of(error)])
+    except SetupError as error:
+        return fail(options, 4 if isinstance(error, Busy) else 1, error)
+    show(document, as_json=options.json)
+    return int(document["exit_code"])
+
+
+def vars_of(problem: Any) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in ("line", "key", "message", "expected")}
+
+
+def fail(options: argparse.Namespace, code: int, error: SetupError) -> int:
+    if options.json:
+        print(json.dumps(empty_document(options.command, code, [error_of(error)]), indent=1, ensure_ascii=False))
+    else:
+        print(error.message, file=sys.stderr)
+        if error.remedy:
+            print(f"  {error.remedy}", file=sys.stderr)
+    return code
+
+
+def show(document: Document, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(document, indent=1, ensure_ascii=False))
+        return
+    from .report import Text
+
+    for line in Text(colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ).lines(document):
+        print(line)
+
+
+def sudo_uid() -> int | None:
+    given = os.environ.get("SUDO_UID", "")
+    return int(given) if given.isdigit() else None
+
+
+def plan(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands
+
+    def make() -> Document:
+        return commands.plan(commands.read_answers(options.answers, sudo_uid()), detailed=options.detailed_exitcode)
+
+    return with_report(options, words, make)
+
+
+def apply(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands
+    from .progress import Progress
+
+    progress = Progress(sys.stderr if options.json else sys.stdout)
+
+    def make() -> Document:
+        text = commands.read_answers(options.answers, sudo_uid())
+        return commands.apply("apply", text, progress.tell)
+
+    return with_report(options, words, make)
+
+
+def repair(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands
+    from .progress import Progress
+
+    progress = Progress(sys.stderr if options.json else sys.stdout)
+    return with_report(options, words, lambda: commands.apply("repair", None, progress.tell))
+
+
+def status(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands
+
+    return with_report(options, words, commands.status)
+
+
+def test(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands
+
+    return with_report(options, words, commands.test)
+
+
+def runs(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import history
+
+    return needs_root(words) or history.show_runs()
+
+
+def log(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import history
+
+    return needs_root(words) or history.show_log(options.run, follow=options.follow)
+
+
+def needs_root(words: Sequence[str]) -> int:
+    if os.geteuid() == 0:
+        return 0
+    print(f"this needs root: sudo vllm-https-setup {' '.join(words)}", file=sys.stderr)
+    return 2
+
+
+def answers(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import answers as answers_file
+
+    if options.which == "example":
+        print(answers_file.example(), end="")
+    elif options.which == "schema":
+        print(json.dumps(answers_file.schema(), indent=1))
+    else:
+        try:
+            answers_file.load(answers_file.read(options.file, sudo_uid=sudo_uid()))
+        except answers_file.AnswersError as error:
+            return fail_call(words, "answers", [vars_of(problem) for problem in error.errors])
+        print("No errors.")
+    return 0
+
+
+def run(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands
+
+    return commands.run(options.run)
+
+
+ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
+    "plan": plan,
+    "apply": apply,
+    "repair": repair,
+    "status": status,
+    "test": test,
+    "runs": runs,
+    "log": log,
+    "answers": answers,
+    "run": run,
+}

@@ -1,0 +1,243 @@
+"""One function a command: each returns its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import answers as answers_file
+from . import files, journal, paths, runs
+from .answers import Answers
+from .engine import StepResult, walk
+from .model import Report, SetupError, Status
+from .report import Document, document_of
+from .server import Operator
+from .session import (
+    Session,
+    find_operator_or_none,
+    has_actions,
+    is_blocked,
+    plan_exit_code,
+    report_of_plan,
+    run_tests,
+    status_exit_code,
+    test_exit_code,
+)
+from .steps import STEPS
+
+Results = tuple[StepResult, ...]
+Tell = Callable[[dict[str, Any]], None]
+
+
+class NoAnswers(SetupError):
+    """There are no saved answers, and the command needs some: exit code 2."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this server was never set up: there are no saved answers",
+            "give some: --answers F; an annotated example: vllm-https-setup answers example",
+        )
+
+
+def saved_answers() -> bytes:
+    state = files.read(paths.ANSWERS)
+    if state is None or state.kind != "file":
+        raise NoAnswers
+    return state.content
+
+
+def read_answers(path: str | None, sudo_uid: int | None) -> bytes:
+    return saved_answers() if path is None else answers_file.read(path, sudo_uid=sudo_uid)
+
+
+def plan(text: bytes, *, detailed: bool) -> Document:
+    session = Session(answers_file.load(text), operator=find_operator_or_none())
+    results = session.plan()
+    code = plan_exit_code(results)
+    if detailed and code == 0 and has_actions(results):
+        code = 6
+    report = report_of_plan(session, "plan", results, code)
+    unfinished = journal.find_unfinished() if runs.find_holder() is None else None
+    warnings = [f"run {unfinished.id} was cut off; apply completes its work"] if unfinished else []
+    return document_of(dataclasses.replace(report, warnings=tuple(warnings)), session.mask)
+
+
+def status() -> Document:
+    """Findings and the final test. A server that was never set up is looked at with the answers' defaults."""
+    warnings: tuple[str, ...] = ()
+    try:
+        wanted = answers_file.load(saved_answers())
+    except NoAnswers as error:
+        wanted = Answers.defaults()
+        warnings = (f"{error.message}; {error.remedy}",)
+    session = Session(wanted, operator=find_operator_or_none())
+    tested = run_tests(session, session.plan())
+    code = 1 if warnings else status_exit_code(tested.results, tested.rows)
+    report = report_of_plan(session, "status", tested.results, code)
+    report = dataclasses.replace(
+        report,
+        tests=tested.rows,
+        endpoint=session.endpoint(tested.rows),
+        warnings=warnings,
+        duration_s=time.monotonic() - session.began,
+    )
+    return document_of(report, session.mask)
+
+
+def test() -> Document:
+    session = Session(answers_file.load(saved_answers()), operator=find_operator_or_none())
+    tested = run_tests(session, walk([step for step in STEPS if step.prove is not None], session.look))
+    report = Report(
+        "test",
+        test_exit_code(tested.rows),
+        steps=tuple(result.applied() for result in tested.results),
+        tests=tested.rows,
+        endpoint=session.endpoint(tested.rows),
+        duration_s=time.monotonic() - session.began,
+    )
+    return document_of(report, session.mask)
+
+
+def apply(command: str, text: bytes | None, tell: Tell) -> Document:
+    """Checks first; where nothing is to be done it tests and reports at once; else it starts the run and follows it."""
+    if (holder := runs.find_holder()) is not None:
+        raise runs.Busy(holder)
+    unfinished = journal.find_unfinished()
+    if text is None:
+        text = _own_answers(unfinished.id) if unfinished else saved_answers()
+    session = Session(answers_file.load(text), operator=find_operator_or_none())
+    results = session.plan()
+    if is_blocked(results):
+        return document_of(report_of_plan(session, command, results, 3), session.mask)
+    if any(result.status is Status.FAILED for result in results):
+        return document_of(report_of_plan(session, command, results, 1), session.mask)
+    if not has_actions(results):
+        return document_of(_nothing_to_do(session, command, text, results, unfinished), session.mask)
+    run = journal.new_run_id(time.time())
+    planned = report_of_plan(session, command, results, 0)
+    request = {
+        "command": command,
+        "began": time.time(),
+        "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
+        "continued": unfinished.id if unfinished else None,
+    }
+    journal.prepare(run, request, text, {"steps": [[c.as_json() for c in step.changes] for step in planned.steps]})
+    runs.start(session.machine, run)
+    return _follow(session, command, run, tell)
+
+
+def _own_answers(run: str) -> bytes:
+    return (journal.run_directory(run) / "answers.yaml").read_bytes()
+
+
+def _nothing_to_do(
+    session: Session, command: str, text: bytes, results: Results, unfinished: journal.PastRun | None
+) -> Report:
+    tested = run_tests(session, results)
+    state = files.read(paths.ANSWERS)
+    if state is None or state.content != text:
+        files.write(paths.ANSWERS, text, mode=0o600)
+    if unfinished:
+        journal.mark_continued(unfinished.id, "a run with nothing left to do")
+    return Report(
+        command,
+        test_exit_code(tested.rows),
+        steps=tuple(result.planned() for result in tested.results),
+        tests=tested.rows,
+        endpoint=session.endpoint(tested.rows),
+        continued=unfinished.id if unfinished else None,
+        duration_s=time.monotonic() - session.began,
+    )
+
+
+def _follow(session: Session, command: str, run: str, tell: Tell) -> Document:
+    """The run's events told on, then its report. Ctrl-C asks the run to stop after the current action."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        for event in runs.follow(session.machine, run, lambda: bool(asked)):
+            tell(event)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        found: Document = json.loads((journal.run_directory(run) / "report.json").read_bytes())
+    except (OSError, ValueError):
+        raise SetupError(
+            f"run {run} was killed before its end",
+            f"sudo vllm-https-setup {command} goes on from where it was; its log: {journal.log_path(run)}",
+        ) from None
+    return found
+
+
+def run(run_id: str) -> int:
+    """What the unit executes: the lock, the look, the actions, the test, the report. Returns the exit code."""
+    directory = journal.run_directory(run_id)
+    request = json.loads((directory / "request.json").read_bytes())
+    text = (directory / "answers.yaml").read_bytes()
+    command = str(request["command"])
+    with runs.Lock(run_id, command):
+        operator = Operator(**request["operator"]) if request["operator"] else None
+        session = Session(answers_file.load(text), operator=operator)
+        book = journal.Journal(run_id, session.mask)
+        session.machine.observer = book
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: runs.ask_to_stop(run_id))
+        return _run(session, book, request, text, directory)
+
+
+def _run(session: Session, book: journal.Journal, request: dict[str, Any], text: bytes, directory: Path) -> int:
+    book.event("run", durable=True, run=book.run, command=request["command"])
+    book.line(f"vllm-https-setup {request['command']}, run {book.run}")
+    state = files.read(paths.ANSWERS)
+    if state is None or state.content != text:
+        files.write(paths.ANSWERS, text, mode=0o600)
+    results = walk(STEPS, session.look, book)
+    rows: tuple[Any, ...] = ()
+    failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)
+    if not failed:
+        tested = run_tests(session, results)
+        results, rows = tested.results, tested.rows
+        for row in rows:
+            book.tested(row)
+    report = Report(
+        request["command"],
+        1 if failed else test_exit_code(rows),
+        steps=tuple(result.applied() for result in results),
+        tests=rows,
+        endpoint=session.endpoint(rows),
+        run=book.run,
+        continued=request["continued"],
+        changed=any(result.changes for result in results),
+        warnings=_warnings(results),
+        log_path=journal.log_path(book.run),
+        duration_s=time.time() - float(request["began"]),
+    )
+    files.write(
+        str(directory / "report.json"),
+        json.dumps(document_of(report, session.mask), ensure_ascii=False).encode(),
+        mode=0o600,
+    )
+    if request["continued"]:
+        journal.mark_continued(request["continued"], book.run)
+    book.event("end", durable=True, exit_code=report.exit_code)
+    book.line(f"ended with exit code {report.exit_code} after {report.duration_s:.1f} s")
+    journal.prune()
+    return report.exit_code
+
+
+def _warnings(results: Results) -> tuple[str, ...]:
+    """Said first: what a failure leaves half done."""
+    by_id = {result.step.id: result for result in results}
+    failed = next((result for result in results if result.status in (Status.FAILED, Status.BLOCKED)), None)
+    bound = by_id["bind"].status in (Status.OK, Status.CHANGED)
+    if failed is None or not bound:
+        return ()
+    return (
+        f"the API is local only now: vLLM is bound to 127.0.0.1, and {failed.step.title} did not succeed. "
+        "Run the same command again when its cause is put right; `vllm-https-setup rollback` brings the old state back",
+    )

@@ -1,0 +1,58 @@
+"""The endpoint: which names and addresses clients may call, and what they call first."""
+
+from __future__ import annotations
+
+import re
+
+from .engine import Look
+from .server import Address
+
+# Bridges and tunnels of containers and virtual machines: no client comes by their addresses.
+INNER_INTERFACES = re.compile(r"^(docker|br-|veth|virbr|cni|flannel|cali|lxc|vnet|vhs-)")
+NAME = re.compile(r"^(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")
+
+
+def find_hosts(look: Look) -> tuple[str, ...]:
+    """Mode internal: the answers' hosts, or every address and name of this server, the primary address first."""
+    if look.answers.tls.hosts != "auto":
+        return tuple(look.answers.tls.hosts)
+    usable = [one for one in look.server.addresses() if not INNER_INTERFACES.match(one.interface)]
+    usable.sort(key=lambda one: (":" in one.address, not one.primary))
+    names = [name.lower() for name in _names(look) if NAME.match(name.lower())]
+    return tuple(dict.fromkeys([one.address for one in usable] + names))
+
+
+def _names(look: Look) -> list[str]:
+    """The host's name and what /etc/hosts calls it in full. DNS is not asked: it may be slow, or somebody else's."""
+    short = [name for name in look.server.host_names() if not name.startswith("localhost")]
+    known = look.server.read("/etc/hosts")
+    full = []
+    for line in known.text.splitlines() if known else ():
+        words = line.split("#")[0].split()[1:]
+        full += [word for word in words if any(word.startswith(f"{name}.") for name in short)]
+    return short + full
+
+
+def url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def base_url(look: Look) -> str:
+    """What a client is configured with; "" where no host is known."""
+    host = endpoint_host(look)
+    return f"https://{url_host(host)}/v1" if host else ""
+
+
+def endpoint_host(look: Look) -> str:
+    if look.answers.tls.mode == "internal":
+        return next(iter(find_hosts(look)), "")
+    return look.answers.tls.domain or ""
+
+
+def own_address(look: Look) -> str:
+    """Where the final test connects: the endpoint's own address, or the server's primary one."""
+    addresses: list[Address] = sorted(look.server.addresses(), key=lambda one: (":" in one.address, not one.primary))
+    host = endpoint_host(look)
+    if any(one.address == host for one in addresses):
+        return host
+    return addresses[0].address if addresses else "127.0.0.1"

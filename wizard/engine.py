@@ -1,0 +1,292 @@
+"""Look, plan, apply, look again. Knows no step by name, and not whether its server is real or an overlay."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from .answers import Answers
+from .mask import DOTS, Mask, strip_control
+from .model import (
+    TIMED_OUT,
+    Action,
+    Change,
+    Finding,
+    Impact,
+    Level,
+    Output,
+    Remove,
+    Run,
+    SetupError,
+    Status,
+    StepReport,
+    TestRow,
+    Then,
+    Wait,
+    Write,
+)
+from .owned import Owned
+from .server import FileState, Operator, Server
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a step is given: the server, the answers, where the operator sits, what is ours, and the secrets' mask."""
+
+    server: Server
+    answers: Answers
+    operator: Operator | None = None
+    owned: Owned = field(default_factory=Owned)
+    mask: Mask = field(default_factory=Mask)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step. `inspect` looks and yields findings; `prove`, where there is one, tries the finished thing."""
+
+    id: str
+    title: str
+    inspect: Callable[[Look], Iterable[Finding]]
+    prove: Callable[[Look], Iterator[TestRow]] | None = None
+
+
+class Watcher(Protocol):
+    """Who follows a walk: the journal of a run, or nobody."""
+
+    def step_began(self, step: Step) -> None: ...
+
+    def looked(self, step: Step, findings: Sequence[Finding]) -> None: ...
+
+    def action_began(self, step: Step, action: Action, change: Change, before: FileState | None) -> None: ...
+
+    def action_ended(self, step: Step, action: Action, output: Output) -> None: ...
+
+    def step_ended(self, step: Step, status: Status, seconds: float) -> None: ...
+
+    def is_stop_asked(self) -> bool: ...
+
+
+class NoWatcher:
+    def step_began(self, step: Step) -> None: ...
+
+    def looked(self, step: Step, findings: Sequence[Finding]) -> None: ...
+
+    def action_began(self, step: Step, action: Action, change: Change, before: FileState | None) -> None: ...
+
+    def action_ended(self, step: Step, action: Action, output: Output) -> None: ...
+
+    def step_ended(self, step: Step, status: Status, seconds: float) -> None: ...
+
+    def is_stop_asked(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How a step went: what was seen before, what after, and what was done (or would be, on an overlay)."""
+
+    step: Step
+    status: Status
+    seen: tuple[Finding, ...] = ()
+    after: tuple[Finding, ...] = ()
+    changes: tuple[Change, ...] = ()
+    actions: tuple[Action, ...] = ()
+    seconds: float = 0.0
+    problem: str = ""
+
+    def planned(self) -> StepReport:
+        """As a plan shows it: what was seen, and what would be done about it."""
+        return StepReport(self.step.id, self.step.title, self.status, self.seconds, self.seen, self.changes)
+
+    def applied(self) -> StepReport:
+        """As a run shows it: what is so now, and what was done for that."""
+        return replace(self.planned(), findings=self.after or self.seen)
+
+
+def compose(findings: Iterable[Finding]) -> tuple[Action, ...]:
+    """The findings' fixes in order, each once, and each service told once, after the last action that asked."""
+    actions: list[Action] = []
+    for finding in findings:
+        actions.extend(action for action in finding.fix if action not in actions)
+    last = {then.argv: number for number, action in enumerate(actions) for then in action.then}
+    composed: list[Action] = []
+    for number, action in enumerate(actions):
+        composed.append(action)
+        composed.extend(told(then, action) for then in action.then if last[then.argv] == number)
+    return tuple(composed)
+
+
+def told(then: Then, action: Action) -> Run:
+    return Run(
+        then.argv,
+        then.why,
+        impact=then.impact,
+        timeout_s=then.timeout_s,
+        makes=then.makes,
+        otherwise=action.otherwise,
+    )
+
+
+def show(action: Action, before: FileState | None, mask: Mask) -> Change:
+    """The action as views show it: masked, with the diff of a file that is written or removed."""
+    why, impact = action.why, str(action.impact)
+    match action:
+        case Run():
+            return Change("run", why, impact, argv=tuple(mask.text(word) for word in action.argv))
+        case Write() if action.private or action.binary:
+            hidden = DOTS if action.private else f"(binary, {len(action.content)} bytes)"
+            return Change("write", why, impact, path=action.path, diff=hidden)
+        case Write():
+            new = action.content.decode("utf-8", "replace")
+            return Change("write", why, impact, path=action.path, diff=_diff(action.path, before, new, mask))
+        case Remove():
+            return Change("remove", why, impact, path=action.path, diff=_diff(action.path, before, "", mask))
+        case Wait():
+            return Change("wait", why, impact, wait_for=action.what, timeout_s=action.timeout_s)
+
+
+def _diff(path: str, before: FileState | None, new: str, mask: Mask) -> str:
+    old = before.text if before is not None and before.kind == "file" else ""
+    lines = difflib.unified_diff(strip_control(old).splitlines(), new.splitlines(), path, path, lineterm="")
+    return mask.text("\n".join(lines))
+
+
+def accepted(findings: Iterable[Finding], accept: Sequence[str]) -> tuple[Finding, ...]:
+    """The findings, those blocked ones that `preflight.accept` names turned into warnings."""
+    return tuple(
+        replace(finding, level=Level.WARN, summary=f"{finding.summary} (accepted by preflight.accept)")
+        if finding.level is Level.BLOCKED and finding.key in accept
+        else finding
+        for finding in findings
+    )
+
+
+def walk(steps: Sequence[Step], look: Look, watcher: Watcher | None = None) -> tuple[StepResult, ...]:
+    """Each step looked at, put right, looked at again; after one that is blocked or fails the rest is skipped."""
+    watcher = watcher or NoWatcher()
+    results: list[StepResult] = []
+    going_on = True
+    for step in steps:
+        if not going_on or step.prove is not None:
+            results.append(StepResult(step, Status.SKIPPED))
+            continue
+        began = time.monotonic()
+        watcher.step_began(step)
+        result = replace(_walk_step(step, look, watcher), seconds=time.monotonic() - began)
+        watcher.step_ended(step, result.status, result.seconds)
+        results.append(result)
+        going_on = result.status in (Status.OK, Status.CHANGED)
+    return tuple(results)
+
+
+def _findings(step: Step, look: Look) -> tuple[Finding, ...]:
+    try:
+        return accepted(step.inspect(look), look.answers.preflight.accept)
+    except SetupError as error:
+        remedy = error.remedy or "vllm-https-setup log"
+        return (Finding(f"{step.id}.unreadable", Level.BLOCKED, error.message, remedy),)
+
+
+def _walk_step(step: Step, look: Look, watcher: Watcher) -> StepResult:
+    seen = _findings(step, look)
+    watcher.looked(step, seen)
+    if any(finding.level is Level.BLOCKED for finding in seen):
+        return StepResult(step, Status.BLOCKED, seen)
+    actions = compose(seen)
+    if not actions:
+        return StepResult(step, Status.OK, seen)
+    changes: list[Change] = []
+    for action in actions:
+        if watcher.is_stop_asked():
+            left = len(actions) - len(changes)
+            problem = f"stopped as asked; {len(changes)} of this step's actions were done, {left} were not"
+            return StepResult(
+                step, Status.FAILED, seen, _after(step, look, problem), tuple(changes), actions, 0, problem
+            )
+        change, problem, late = _perform(step, action, look, watcher)
+        changes.append(change)
+        if problem:
+            if not (late and isinstance(action, Wait) and not action.fall_back_when_late):
+                changes.extend(_fall_back(step, action, look, watcher))
+            return StepResult(
+                step, Status.FAILED, seen, _after(step, look, problem), tuple(changes), actions, 0, problem
+            )
+    look.server.refresh()
+    after = _findings(step, look)
+    watcher.looked(step, after)
+    left_over = [finding for finding in after if finding.level in (Level.DRIFT, Level.BLOCKED)]
+    problem = "; ".join(f"still so after all was done: {finding.summary}" for finding in left_over)
+    status = Status.FAILED if left_over else Status.CHANGED
+    return StepResult(step, status, seen, after, tuple(changes), actions, 0, problem)
+
+
+def _after(step: Step, look: Look, problem: str) -> tuple[Finding, ...]:
+    """What is so after a failure: the failure itself, then what the step still sees."""
+    look.server.refresh()
+    remedy = "read what was said: sudo vllm-https-setup log; then run the same command again"
+    return (Finding(f"{step.id}.failed", Level.WARN, problem, remedy), *_findings(step, look))
+
+
+def _perform(step: Step, action: Action, look: Look, watcher: Watcher) -> tuple[Change, str, bool]:
+    """The action done, and as it is shown; with what went wrong, or "", and whether that is only its time."""
+    path = action.path if isinstance(action, Write | Remove) else None
+    before = look.server.read(path) if path else None
+    change = show(action, before, look.mask)
+    watcher.action_began(step, action, change, before)
+    try:
+        output = look.server.perform(action)
+    except SetupError as error:
+        output = Output(1, "", f"{error.message} {error.remedy}".strip())
+    watcher.action_ended(step, action, output)
+    late = output.code == TIMED_OUT
+    if output.ok:
+        return change, "", late
+    if isinstance(action, Run):
+        return (
+            change,
+            look.mask.text(f"{' '.join(action.argv)}: exit code {output.code}: {output.last_words}"),
+            late,
+        )
+    return change, look.mask.text(output.last_words), late
+
+
+def _fall_back(step: Step, action: Action, look: Look, watcher: Watcher) -> Iterator[Change]:
+    """What the action says to do where it fails, as far as that goes."""
+    fallen = compose([Finding("fallback", Level.DRIFT, "", fix=action.otherwise)]) if action.otherwise else ()
+    for one in fallen:
+        change, *_ = _perform(step, one, look, watcher)
+        yield change
+
+
+def prove(steps: Sequence[Step], look: Look) -> Iterator[TestRow]:
+    """The rows of the final test, as they come."""
+    for step in steps:
+        if step.prove is not None:
+            yield from step.prove(look)
+
+
+def proved(results: Sequence[StepResult], rows: Sequence[TestRow], seconds: float) -> tuple[StepResult, ...]:
+    """The results with the proving step's own: failed where a row failed, with a finding for each such row."""
+    failing = [row for row in rows if row.ok is False]
+    findings = tuple(
+        Finding(
+            f"https_test.{row.id}",
+            Level.WARN,
+            f"{row.id}: {row.detail}",
+            row.remedy or "sudo vllm-https-setup status",
+        )
+        for row in failing
+    )
+    status = Status.FAILED if failing else Status.OK
+    return tuple(
+        StepResult(result.step, status, findings, seconds=seconds) if result.step.prove is not None else result
+        for result in results
+    )
+
+
+def worst_impact(results: Sequence[StepResult]) -> Impact:
+    impacts = [action.impact for result in results for action in result.actions]
+    return max(impacts, key=lambda impact: impact.rank, default=Impact.NONE)

@@ -1,0 +1,108 @@
+"""Requests over HTTP and HTTPS, with address, SNI and Host set apart as `curl --connect-to` does."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+
+from .server import Request, Response
+
+MAX_BODY = 8 * 1024 * 1024
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """A client's context: `ca_file` alone is trusted; "" is the system's store; None checks nothing."""
+    context = ssl.create_default_context(cafile=ca_file or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _connect(request: Request) -> socket.socket:
+    if request.unix:
+        connected = socket.socket(socket.AF_UNIX)
+        connected.settimeout(request.timeout_s)
+        connected.connect(request.unix)
+        return connected
+    connected = socket.create_connection((request.address, request.port), timeout=request.timeout_s)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not request.tls:
+        return connected
+    try:
+        return tls_context(request.ca_file).wrap_socket(connected, server_hostname=request.server_name)
+    except BaseException:
+        connected.close()
+        raise
+
+
+def exchange(request: Request) -> Response:
+    """The answer, redirects not followed; `status=0` with the error's words where there was none."""
+    began = time.monotonic()
+
+    def passed() -> float:
+        return (time.monotonic() - began) * 1000
+
+    try:
+        connected = _connect(request)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        return Response(0, error=_words(error), ms=passed())
+    version = (connected.version() or "") if isinstance(connected, ssl.SSLSocket) else ""
+    connection = http.client.HTTPConnection(request.address, request.port, timeout=request.timeout_s)
+    connection.sock = connected
+    headers = {"Host": request.host or f"{request.address}:{request.port}", "Connection": "close"}
+    if request.bearer is not None:
+        headers["Authorization"] = f"Bearer {request.bearer.reveal()}"
+    if request.body:
+        headers["Content-Type"] = request.content_type
+    try:
+        connection.request(request.method, request.path, body=request.body or None, headers=headers)
+        answer = connection.getresponse()
+        pieces: list[tuple[float, bytes]] = []
+        size = 0
+        while (piece := answer.read1(65536)) and size < MAX_BODY:
+            pieces.append((passed(), piece))
+            size += len(piece)
+        body = b"".join(piece for _, piece in pieces)
+        return Response(answer.status, body, tuple(answer.getheaders()), "", passed(), version, tuple(pieces))
+    except (OSError, http.client.HTTPException) as error:
+        return Response(0, error=_words(error), ms=passed(), tls_version=version)
+    finally:
+        connection.close()
+
+
+def _words(error: Exception) -> str:
+    """An error as one short sentence, without Python's own decoration."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or 'handshake failed').lower().replace('_', ' ')}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def fetch(url: str, timeout_s: float) -> Response:
+    """A file of the internet, over the system's certificate store, redirects followed."""
+    import urllib.error
+    import urllib.request
+
+    began = time.monotonic()
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            body = answer.read(MAX_BODY)
+            return Response(answer.status, body, ms=(time.monotonic() - began) * 1000)
+    except urllib.error.HTTPError as error:
+        return Response(error.code, error=f"{error.code} {error.reason}")
+    except urllib.error.URLError as error:
+        reason = error.reason
+        return Response(0, error=_words(reason) if isinstance(reason, Exception) else str(reason))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return Response(0, error=_words(error))

@@ -1,0 +1,267 @@
+"""A run's directory: request, answers, plan, events, backups, report; and the log that a person reads.
+
+Every event is a line of journal.jsonl; what changes the server is on disk before it is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from . import files, paths
+from .engine import Step
+from .mask import Mask
+from .model import Action, Change, Finding, Output, Remove, Run, Status, TestRow, Write
+from .owned import Owned, load_owned
+from .server import FileState
+
+KEEP_UNCHANGED = 50
+
+
+def new_run_id(now: float) -> str:
+    """Sorts by time: 20261124T101500Z-1f3a."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
+
+
+def run_directory(run: str) -> Path:
+    return Path(paths.RUNS) / run
+
+
+def log_path(run: str) -> str:
+    return f"{paths.LOG}/{run}.log"
+
+
+class Journal:
+    """What a run writes as it goes: the engine's `Watcher`, and the machine's `Observer`."""
+
+    def __init__(self, run: str, mask: Mask) -> None:
+        self.run = run
+        self.mask = mask
+        self.directory = run_directory(run)
+        self.owned: Owned = load_owned(files.read(paths.OWNED))
+        self._step = ""
+        self._backups = 0
+        self._events: IO[str] = open(self.directory / "journal.jsonl", "a", encoding="utf-8", opener=_private)
+        files.make_directories(paths.LOG, 0o750)
+        self._log: IO[str] = open(log_path(run), "a", encoding="utf-8", opener=_readable_by_group)
+        os.chmod(log_path(run), 0o640)
+
+    def close(self) -> None:
+        self._events.close()
+        self._log.close()
+
+    def event(self, kind: str, *, durable: bool = False, **data: Any) -> None:
+        line = json.dumps({"at": round(time.time(), 3), "event": kind, **self.mask.value(data)}, ensure_ascii=False)
+        self._events.write(line + "\n")
+        self._events.flush()
+        if durable:
+            os.fsync(self._events.fileno())
+
+    def line(self, text: str, indent: str = "") -> None:
+        at = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
+        self._log.write("".join(f"{at}  {indent}{one}\n" for one in self.mask.text(text).splitlines()))
+        self._log.flush()
+
+    # ── the machine's observer ──
+
+    def command(self, line: str) -> None:
+        self.event("command", line=line)
+        self.line(f"$ {line}")
+
+    def output(self, text: str) -> None:
+        # Output of tools that steps read (rulesets, package lists) is long, and of no use while it comes.
+        self.event("output", text=text[-2000:])
+        self.line(text, "    ")
+
+    def ended(self, code: int, seconds: float) -> None:
+        self.event("command_ended", code=code, seconds=round(seconds, 3))
+        self.line(f"→ exit {code}, {seconds:.2f} s", "    ")
+
+    def note(self, text: str) -> None:
+        self.event("note", text=text)
+        self.line(f"- {text}")
+
+    # ── the engine's watcher ──
+
+    def step_began(self, step: Step) -> None:
+        self._step = step.id
+        self.event("step_began", step=step.id, title=step.title)
+        self.line(f"══ {step.title}")
+
+    def looked(self, step: Step, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            self.event("finding", step=step.id, key=finding.key, level=str(finding.level), summary=finding.summary)
+            self.line(f"[{finding.level}] {finding.key}: {finding.summary}")
+
+    def action_began(self, step: Step, action: Action, change: Change, before: FileState | None) -> None:
+        backup = None
+        if isinstance(action, Write | Remove):
+            backup = self._back_up(action.path, before)
+            self._keep_owned(self.owned.before_write(action.path, before, backup))
+        undo = [list(one.argv) for one in action.undo] if isinstance(action, Run) else []
+        self.event("action_began", durable=True, step=step.id, change=change.as_json(), backup=backup, undo=undo)
+        self.line(f"── {change.why}")
+        if change.path:
+            self.line(f"{change.kind} {change.path}")
+            self.line(change.diff, "    ")
+
+    def action_ended(self, step: Step, action: Action, output: Output) -> None:
+        if output.ok and isinstance(action, Write | Remove):
+            content = action.content if isinstance(action, Write) else None
+            self._keep_owned(self.owned.after_write(action.path, content))
+        elif output.ok and isinstance(action, Run):
+            self._keep_owned(self.owned.after_command(action.argv, tuple(undo.argv for undo in action.undo)))
+        said = "" if output.ok else output.last_words
+        self.event("action_ended", durable=True, step=step.id, ok=output.ok, code=output.code, said=said)
+        if not output.ok and not isinstance(action, Run):
+            self.line(f"failed: {output.last_words}")
+
+    def step_ended(self, step: Step, status: Status, seconds: float) -> None:
+        self.event("step_ended", step=step.id, status=str(status), seconds=round(seconds, 3))
+        self.line(f"══ {step.title}: {status}, {seconds:.2f} s")
+
+    def tested(self, row: TestRow) -> None:
+        self.event("test", id=row.id, ok=row.ok, detail=row.detail, ms=row.ms)
+        self.line(f"[{_sign(row.ok)}] {row.id}: {row.detail} ({row.ms:.0f} ms)")
+
+    def is_stop_asked(self) -> bool:
+        return (self.directory / "stop").exists()
+
+    # ── backups ──
+
+    def _back_up(self, path: str, before: FileState | None) -> str | None:
+        """The old content and attributes, kept in the run's backup. Returns where, None where there was nothing."""
+        if before is None or before.kind != "file":
+            return None
+        self._backups += 1
+        kept = self.directory / "backup" / f"{self._backups:03}{path.replace('/', '_')}"
+        files.make_directories(str(kept.parent), 0o700)
+        files.write(str(kept), before.content, mode=0o600)
+        attributes = {
+            "path": path,
+            "mode": f"{before.mode:04o}",
+            "owner": before.owner,
+            "group": before.group,
+        }
+        files.write(f"{kept}.attributes", json.dumps(attributes).encode(), mode=0o600)
+        return str(kept)
+
+    def _keep_owned(self, owned: Owned) -> None:
+        if owned != self.owned:
+            self.owned = owned
+            files.write(paths.OWNED, owned.dump().encode(), mode=0o600)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _readable_by_group(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o640)
+
+
+def _sign(ok: bool | None) -> str:
+    return {True: "pass", False: "FAIL", None: "not tried"}[ok]
+
+
+# ── runs on disk ──
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run as its journal tells it. `ended` is None for one that was killed (or is under way)."""
+
+    id: str
+    command: str
+    began: float
+    ended: float | None
+    exit_code: int | None
+    changed: bool
+    continued_by: str | None = None
+
+
+def prepare(run: str, request: dict[str, Any], answers: bytes, plan: dict[str, Any]) -> None:
+    """Makes a run's directory with what the run needs to begin."""
+    directory = str(run_directory(run))
+    files.make_directories(paths.STATE, 0o755)
+    files.make_directories(paths.RUNS, 0o700)
+    files.make_directories(directory, 0o700)
+    files.write(f"{directory}/answers.yaml", answers, mode=0o600)
+    files.write(f"{directory}/plan.json", json.dumps(plan, indent=1).encode(), mode=0o600)
+    files.write(f"{directory}/request.json", json.dumps(request).encode(), mode=0o600)
+
+
+def read_events(run: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """The journal's events from byte `start` on, and where the next call goes on. Half a line waits for its rest."""
+    try:
+        with open(run_directory(run) / "journal.jsonl", "rb") as opened:
+            opened.seek(start)
+            data = opened.read()
+    except OSError:
+        return [], start
+    whole = data[: data.rfind(b"\n") + 1]
+    events = []
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            events.append(json.loads(line))
+    return events, start + len(whole)
+
+
+def past_runs() -> Iterator[PastRun]:
+    """Every run on disk, newest first."""
+    try:
+        names = sorted(os.listdir(paths.RUNS), reverse=True)
+    except OSError:
+        return
+    for name in names:
+        if (found := _past_run(name)) is not None:
+            yield found
+
+
+def _past_run(run: str) -> PastRun | None:
+    try:
+        request = json.loads((run_directory(run) / "request.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    events, _ = read_events(run)
+    past = PastRun(run, str(request.get("command")), float(request.get("began", 0)), None, None, False)
+    for event in events:
+        match event.get("event"):
+            case "action_began":
+                past = replace(past, changed=True)
+            case "end":
+                past = replace(past, ended=event["at"], exit_code=event["exit_code"])
+            case "continued":
+                past = replace(past, continued_by=event["by"], ended=past.ended or event["at"])
+    return past
+
+
+def find_unfinished() -> PastRun | None:
+    """The newest run, if it began and never ended: it was killed, or the power went."""
+    newest = next(past_runs(), None)
+    return newest if newest is not None and newest.ended is None else None
+
+
+def mark_continued(run: str, by: str) -> None:
+    """Says in a killed run's journal which run completed its work."""
+    line = json.dumps({"at": round(time.time(), 3), "event": "continued", "by": by})
+    with open(run_directory(run) / "journal.jsonl", "a", encoding="utf-8", opener=_private) as opened:
+        opened.write("\n" + line + "\n")
+
+
+def prune() -> None:
+    """Removes all but the last 50 of the runs that changed nothing, and their logs."""
+    unchanged = [past for past in past_runs() if not past.changed and past.ended is not None]
+    for past in unchanged[KEEP_UNCHANGED:]:
+        shutil.rmtree(run_directory(past.id), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(log_path(past.id))

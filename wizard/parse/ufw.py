@@ -1,0 +1,224 @@
+"""What ufw stored: its rules, whether it is enabled, and its default policies.
+
+The files under /etc/ufw are read, not `ufw status`: they hold every field of a rule, in any language.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_TUPLE = re.compile(r"^### tuple ###\s*(\S.*)$")
+_ANY_ADDRESS = frozenset({"any", "0.0.0.0/0", "::/0"})
+_ACTIONS = frozenset({"allow", "deny", "reject", "limit"})
+_POLICIES = {"accept": "allow", "drop": "deny", "reject": "reject"}
+
+
+@dataclass(frozen=True)
+class UfwRule:
+    """One rule as `ufw show added` would name it. `interface` is where a packet comes in, or, out, leaves."""
+
+    action: str
+    protocol: str
+    port: str
+    source: str
+    source_port: str
+    destination: str
+    direction: str
+    interface: str | None = None
+    routed: bool = False
+    comment: str = ""
+    application: str | None = None
+    family: int = 4
+    out_interface: str | None = None
+    source_application: str | None = None
+    logged: bool = False
+
+    @property
+    def anywhere(self) -> bool:
+        """True if the rule asks nothing of a packet but its protocol and its destination port."""
+        return (
+            self.source in _ANY_ADDRESS
+            and self.destination in _ANY_ADDRESS
+            and self.interface is None
+            and self.out_interface is None
+            and self.source_port == "any"
+        )
+
+    def covers(self, port: int, protocol: str) -> bool:
+        """True if the rule's protocol and destination port include this one."""
+        return self.protocol in ("any", protocol) and port_in(port, self.port)
+
+
+@dataclass(frozen=True)
+class UfwDefaults:
+    """Default policies in ufw's own words: allow, deny or reject."""
+
+    ipv6: bool
+    input: str
+    output: str
+    forward: str
+
+
+def port_in(port: int, ports: str) -> bool:
+    """True if ufw's list (`80,443,6000:6010`, `any`) holds the port."""
+    if ports == "any":
+        return True
+    for item in ports.split(","):
+        first, colon, last = item.partition(":")
+        if not (_is_number(first) and (not colon or _is_number(last))):
+            continue
+        if int(first) <= port <= int(last if colon else first):
+            return True
+    return False
+
+
+def parse_user_rules(text: str, family: int) -> tuple[UfwRule, ...]:
+    """Rules of /etc/ufw/user.rules (family 4) or user6.rules (6), in the order in which packets meet them.
+
+    The form is that of ufw 0.36's backend_iptables.py; lines that ufw itself would skip are left out.
+    """
+    rules = []
+    for line in text.split("\n"):
+        found = _TUPLE.match(line.rstrip())
+        if found and (rule := _parse_tuple(found[1], family)) is not None:
+            rules.append(rule)
+    return tuple(rules)
+
+
+def parse_enabled(text: str) -> bool:
+    """Whether /etc/ufw/ufw.conf says that ufw starts at boot. It does not prove that ufw is loaded now."""
+    return _settings(text).get("ENABLED", "no").lower() == "yes"
+
+
+def parse_defaults(text: str) -> UfwDefaults:
+    """Default policies of /etc/default/ufw; what is missing there is what ufw's package ships."""
+    settings = _settings(text)
+
+    def policy(name: str, default: str) -> str:
+        value = settings.get(f"DEFAULT_{name}_POLICY", "").lower()
+        return _POLICIES.get(value, default)
+
+    return UfwDefaults(
+        ipv6=settings.get("IPV6", "yes").lower() == "yes",
+        input=policy("INPUT", "deny"),
+        output=policy("OUTPUT", "allow"),
+        forward=policy("FORWARD", "deny"),
+    )
+
+
+def decide(
+    rules: Sequence[UfwRule],
+    defaults: UfwDefaults,
+    port: int,
+    protocol: str,
+    source: str | None,
+    interface: str | None,
+    family: int,
+) -> tuple[str, UfwRule | None]:
+    """What ufw does with a new incoming packet to this server, and the first rule that matches it, or None.
+
+    None as source or interface means one that no rule names: rules by source, interface, source port or a
+    destination address are then passed over.
+    """
+    for rule in rules:
+        if rule.family != family or rule.routed or rule.direction != "in":
+            continue
+        if _meets(rule, source, interface) and rule.covers(port, protocol):
+            return rule.action, rule
+    return defaults.input, None
+
+
+def _meets(rule: UfwRule, source: str | None, interface: str | None) -> bool:
+    if rule.source_port != "any" or rule.destination not in _ANY_ADDRESS:
+        return False
+    if rule.interface is not None and not _interface_is(rule.interface, interface):
+        return False
+    return rule.source in _ANY_ADDRESS or (source is not None and _address_in(source, rule.source))
+
+
+def _interface_is(pattern: str, name: str | None) -> bool:
+    if name is None:
+        return False
+    return name.startswith(pattern[:-1]) if pattern.endswith("+") else name == pattern
+
+
+def _address_in(address: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def _parse_tuple(text: str, family: int) -> UfwRule | None:
+    text, _, comment = text.partition(" comment=")
+    fields = text.split()
+    if not 6 <= len(fields) <= 9:
+        return None
+    route, colon, action = fields[0].rpartition(":")
+    action, underscore, _ = action.partition("_")
+    if action not in _ACTIONS or (colon and route != "route"):
+        return None
+    # Six and eight fields are ufw's form before directions were added.
+    way = _parse_direction(fields[-1]) if len(fields) in (7, 9) else ("in", None, None)
+    if way is None:
+        return None
+    direction, came_in, went_out = way
+    applications = fields[6:8] if len(fields) >= 8 else ["-", "-"]
+    return UfwRule(
+        action=action,
+        protocol=fields[1],
+        port=fields[2],
+        destination=fields[3],
+        source_port=fields[4],
+        source=fields[5],
+        direction=direction,
+        interface=went_out if direction == "out" else came_in,
+        out_interface=went_out if direction == "in" else None,
+        routed=bool(colon),
+        comment=_decode_comment(comment),
+        application=_application(applications[0]),
+        source_application=_application(applications[1]),
+        family=family,
+        logged=bool(underscore),
+    )
+
+
+def _parse_direction(field: str) -> tuple[str, str | None, str | None] | None:
+    """Direction, interface in, interface out of `in`, `out_eth0`, or a routed rule's `in_eth0!out_eth1`."""
+    came_in = went_out = None
+    direction = field.partition("_")[0]
+    for part in field.split("!"):
+        way, underscore, name = part.partition("_")
+        if way not in ("in", "out") or (underscore and not name):
+            return None
+        if way == "in":
+            came_in = name or None
+        else:
+            went_out = name or None
+    return direction, came_in, went_out
+
+
+def _application(field: str) -> str | None:
+    return None if field == "-" else field.replace("%20", " ")
+
+
+def _decode_comment(text: str) -> str:
+    try:
+        return bytes.fromhex(text.strip()).decode("utf-8", "replace")
+    except ValueError:
+        return text.strip()
+
+
+def _settings(text: str) -> dict[str, str]:
+    """KEY=value lines; the last wins, as in the shell that reads them."""
+    settings = {}
+    for line in text.split("\n"):
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith("#"):
+            settings[name.strip()] = value.partition(" #")[0].strip().strip("\"'")
+    return settings
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5

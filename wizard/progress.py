@@ -1,0 +1,51 @@
+"""A run's events as lines of text, as they come."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, TextIO
+
+WORDS = {"ok": "in order", "changed": "changed", "failed": "FAILED", "blocked": "BLOCKED"}
+
+
+class Progress:
+    """Tells the events that a person follows: steps, actions, notes of a wait, and how each step ended."""
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+        self._waiting = False
+
+    def tell(self, event: dict[str, Any]) -> None:
+        line = self._line(event)
+        if line:
+            print(line, file=self._to, flush=True)
+
+    def _line(self, event: dict[str, Any]) -> str:
+        match event.get("event"):
+            case "run":
+                return f"Run {event['run']} goes on by itself, whatever happens to this connection."
+            case "step_began":
+                return f"{event['title']}"
+            case "action_began":
+                change = event["change"]
+                self._waiting = change["kind"] == "wait"
+                return f"  {self._change(change)}"
+            case "note" if self._waiting and "://" not in event["text"]:
+                return f"      {event['text']}"
+            case "action_ended":
+                self._waiting = False
+                return "" if event["ok"] else f"      failed: {event['said']}"
+            case "step_ended":
+                return f"  {WORDS.get(event['status'], event['status'])} ({event['seconds']:.1f} s)"
+            case _:
+                return ""
+
+    @staticmethod
+    def _change(change: dict[str, Any]) -> str:
+        match change["kind"]:
+            case "run":
+                return f"$ {shlex.join(change['argv'])}"
+            case "wait":
+                return f"… {change['for']}"
+            case kind:
+                return f"{kind} {change['path']}"

@@ -1,0 +1,159 @@
+"""A Report as a document (the contract's JSON), and that document as text. Masked once, where the document is made."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from .mask import Mask
+from .model import Finding, Report, StepReport
+
+SCHEMA_VERSION = 1
+SIGNS = {"ok": "✓", "info": "·", "warn": "!", "drift": "+", "blocked": "✗"}
+COLOURS = {"✓": "32", "!": "33", "+": "36", "✗": "31"}
+Document = dict[str, Any]
+
+
+def document_of(report: Report, mask: Mask) -> Document:
+    """The document that the contract describes, without a secret in it."""
+    document: Document = {
+        "schema_version": SCHEMA_VERSION,
+        "command": report.command,
+        "run": report.run,
+        "continued": report.continued,
+        "exit_code": report.exit_code,
+        "changed": report.changed,
+        "failed": report.failed,
+        "steps": [_step(step) for step in report.steps],
+        "tests": [
+            {
+                "id": row.id,
+                "ok": row.ok,
+                "detail": row.detail,
+                "ms": row.ms,
+                "remedy": None if row.ok else row.remedy,
+            }
+            for row in report.tests
+        ],
+        "endpoint": None if report.endpoint is None else vars(report.endpoint),
+        "errors": list(report.errors),
+        "warnings": list(report.warnings),
+        "log_path": report.log_path,
+        "duration_s": round(report.duration_s, 3),
+    }
+    masked = mask.value(document)
+    assert isinstance(masked, dict)
+    return masked
+
+
+def _step(step: StepReport) -> dict[str, Any]:
+    return {
+        "id": step.id,
+        "title": step.title,
+        "status": str(step.status),
+        "duration_s": round(step.duration_s, 3),
+        "findings": [_finding(finding) for finding in step.findings],
+        "changes": [change.as_json() for change in step.changes],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "key": finding.key,
+        "level": str(finding.level),
+        "summary": finding.summary,
+        "remedy": finding.remedy,
+        "evidence": finding.evidence,
+    }
+
+
+class Text:
+    """A document as lines for a person; colour only where it is asked for, and never alone."""
+
+    def __init__(self, *, colour: bool = False) -> None:
+        self._colour = colour
+
+    def _sign(self, sign: str) -> str:
+        code = COLOURS.get(sign)
+        return f"\x1b[{code}m{sign}\x1b[0m" if self._colour and code else sign
+
+    def lines(self, document: Document) -> Iterator[str]:
+        for warning in document["warnings"]:
+            yield f"{self._sign('!')} {warning}"
+        for step in document["steps"]:
+            yield from self.step(step, planned=document["command"] == "plan")
+        if document["tests"]:
+            yield "Final test"
+            for row in document["tests"]:
+                yield from self.row(row)
+        yield ""
+        yield from self.closing(document)
+
+    def step(self, step: Document, *, planned: bool) -> Iterator[str]:
+        words = {
+            "ok": "in order",
+            "changed": "would be changed" if planned else "changed",
+            "failed": "FAILED",
+            "blocked": "BLOCKED",
+        }
+        if step["status"] not in words or step["id"] == "https_test":
+            return
+        yield f"{step['title']}: {words[step['status']]}"
+        for finding in step["findings"]:
+            yield f"  {self._sign(SIGNS[finding['level']])} {finding['summary']}"
+            if finding["remedy"]:
+                yield f"      {finding['remedy']}"
+        for change in step["changes"] if planned else ():
+            yield from self.change(change)
+
+    def change(self, change: Document) -> Iterator[str]:
+        interrupts = "" if change["impact"] == "none" else f"   [{change['impact']}]"
+        match change["kind"]:
+            case "run":
+                yield f"    $ {shlex.join(change['argv'])}{interrupts}"
+            case "wait":
+                yield f"    … {change['for']} (at most {change['timeout_s']:.0f} s){interrupts}"
+            case kind:
+                yield f"    {kind} {change['path']}{interrupts}"
+                yield from (f"      {line}" for line in change["diff"].splitlines()[2:])
+
+    def row(self, row: Document) -> Iterator[str]:
+        sign = {True: "✓", False: "✗", None: "!"}[row["ok"]]
+        yield f"  {self._sign(sign)} {row['id']:<17} {row['detail']}"
+        if row["ok"] is False and row.get("remedy"):
+            yield f"      {row['remedy']}"
+
+    def closing(self, document: Document) -> Iterator[str]:
+        """The last lines: what it comes to, and what to type next."""
+        code, command = document["exit_code"], document["command"]
+        yield _CLOSING.get((command, code)) or _CLOSING.get(("", code)) or self._done(document)
+        if document["continued"]:
+            yield f"This completed run {document['continued']}, which had been cut off."
+        endpoint = document["endpoint"]
+        if endpoint and endpoint["base_url"] and document["tests"] and code in (0, 5):
+            yield f"Endpoint  {endpoint['base_url']}"
+            if endpoint["model"]:
+                yield f"Model     {endpoint['model']}"
+            if endpoint["ca_file"]:
+                yield f"Root      {endpoint['ca_file']}: copy it to clients; curl --cacert root.crt …"
+        if document["log_path"]:
+            yield f"Log       {document['log_path']}"
+
+    def _done(self, document: Document) -> str:
+        changes = sum(len(step["changes"]) for step in document["steps"])
+        match document["command"]:
+            case "plan":
+                return f"{changes} actions. Nothing was changed." if changes else "Nothing to do."
+            case "status" | "test":
+                return "All is as it should be."
+            case _:
+                return "Done." if document["changed"] else "Nothing to do: all is as it should be."
+
+
+_CLOSING = {
+    ("", 1): "A step failed. What was done is in the log; the same command goes on from here.",
+    ("status", 1): "Not as it should be. What is marked + is put right by: sudo vllm-https-setup repair",
+    ("", 3): "A check blocks. Nothing was changed.",
+    ("", 5): "A row of the final test failed.",
+}

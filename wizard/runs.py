@@ -1,0 +1,135 @@
+"""A run as a systemd unit of its own: started, followed, asked to stop; and the lock that makes it the only one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from . import files, paths
+from .journal import read_events, run_directory
+from .model import Output, SetupError
+from .system import RealMachine, own_command
+
+FOLLOW_INTERVAL_S = 0.02
+ALIVE_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock, as the lock file says."""
+
+    run: str
+    command: str
+    pid: int
+    since: str
+
+
+class Busy(SetupError):
+    """Another run is under way: exit code 4."""
+
+    def __init__(self, holder: Holder) -> None:
+        super().__init__(
+            f"another run is under way: {holder.command} {holder.run}, since {holder.since} (process {holder.pid})",
+            "watch it: sudo vllm-https-setup log --follow",
+        )
+        self.holder = holder
+
+
+class Lock:
+    """flock on /run/vllm-https-setup/lock, held by the process that applies. Raises Busy."""
+
+    def __init__(self, run: str, command: str) -> None:
+        files.make_directories(paths.RUNTIME, 0o755)
+        self._descriptor = os.open(paths.LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise Busy(read_holder()) from None
+        since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+        said = {"run": run, "command": command, "pid": os.getpid(), "since": since}
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, (json.dumps(said) + "\n").encode(), 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self._descriptor)
+
+
+def read_holder() -> Holder:
+    state = files.read(paths.LOCK)
+    try:
+        said = json.loads(state.text if state else "")
+        return Holder(str(said["run"]), str(said["command"]), int(said["pid"]), str(said["since"]))
+    except (ValueError, KeyError, TypeError):
+        return Holder("?", "a run", 0, "just now")
+
+
+def find_holder() -> Holder | None:
+    """Who holds the lock now, without taking it for longer than a look."""
+    try:
+        descriptor = os.open(paths.LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return read_holder()
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def start(machine: RealMachine, run: str) -> None:
+    """Starts the run as a unit of its own: it outlives this process, its terminal and its SSH connection."""
+    argv = (
+        *("systemd-run", "--quiet", "--collect", f"--unit={paths.RUN_UNIT}", "--service-type=exec"),
+        *("--description=vllm-https-setup: a run", "--property=KillMode=mixed", "--property=UMask=0022"),
+        *("--property=WorkingDirectory=/", "--", *own_command("run", run)),
+    )
+    output: Output = machine.command(argv, timeout_s=30)
+    if not output.ok:
+        if (holder := find_holder()) is not None or "already" in output.err:
+            raise Busy(holder or read_holder())
+        raise SetupError(
+            f"the run could not be started as a unit: {output.last_words}. Nothing was changed.",
+            f"systemctl status {paths.RUN_UNIT}",
+        )
+
+
+def is_alive(machine: RealMachine) -> bool:
+    output = machine.command(("systemctl", "is-active", paths.RUN_UNIT), timeout_s=10)
+    return output.out.strip() in ("active", "activating", "deactivating", "reloading")
+
+
+def ask_to_stop(run: str) -> None:
+    """The run stops after the action that it is at."""
+    files.write(str(run_directory(run) / "stop"), b"", mode=0o600)
+
+
+def follow(machine: RealMachine, run: str, stop_asked: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+    """The run's events as they come, until it ends. Ends too where its process is gone without an end."""
+    place, asked, looked = 0, False, time.monotonic()
+    while True:
+        events, place = read_events(run, place)
+        yield from events
+        if any(event.get("event") == "end" for event in events):
+            return
+        if stop_asked() and not asked:
+            asked = True
+            ask_to_stop(run)
+        if not events and time.monotonic() - looked > ALIVE_INTERVAL_S:
+            looked = time.monotonic()
+            if not is_alive(machine):
+                events, place = read_events(run, place)
+                yield from events
+                return
+        time.sleep(FOLLOW_INTERVAL_S)

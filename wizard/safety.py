@@ -1,0 +1,170 @@
+"""The firewall's safety: arm an undo that needs nothing of ours, prove that the operator gets in, disarm.
+
+The undo is a unit of ufw and coreutils alone. A timer starts it after `safety_seconds`, and a boot does while the
+marker is there: so it also comes when this program was killed, or the power went.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import paths
+from .engine import Look
+from .model import Action, FileIs, Probe, Remove, Run, UnitIs, Wait, Write
+from .parse.netfilter import Packet, Ruleset, evaluate
+from .render import render
+from .server import Address, Server, Target
+
+UNIT_DIRECTORY = "/etc/systemd/system"
+SERVICE_PATH = f"{UNIT_DIRECTORY}/{paths.REVERT_SERVICE}"
+TIMER_PATH = f"{UNIT_DIRECTORY}/{paths.REVERT_TIMER}"
+UFW_FILES = ("/etc/ufw/user.rules", "/etc/ufw/user6.rules", "/etc/ufw/ufw.conf", "/etc/default/ufw")
+MARGIN_S = 3
+
+
+def arm(look: Look, *, was_active: bool) -> tuple[Action, ...]:
+    """Keeps ufw's files, and starts the countdown. Where an earlier run left it armed, its copy is the true one."""
+    seconds = look.answers.firewall.safety_seconds
+    countdown = Run(
+        ("systemctl", "restart", paths.REVERT_TIMER),
+        f"from now on the firewall puts itself back in {seconds} s unless it is proved",
+        makes=(UnitIs(paths.REVERT_TIMER, active=True),),
+    )
+    if look.server.read(paths.UNCONFIRMED) is not None:
+        return (countdown,)
+    directory = paths.FIREWALL_BACKUP
+    service = render("revert.service.j2", was_active=was_active, directory=directory, marker=paths.UNCONFIRMED)
+    timer = render("revert.timer.j2", seconds=seconds, service=paths.REVERT_SERVICE)
+    why = "the undo: ufw and coreutils alone, nothing of ours"
+    return (
+        Run(
+            ("install", "-D", "-p", "-m", "0640", "-t", directory, *UFW_FILES),
+            "keep the firewall's rules and state as they are now",
+        ),
+        Write(SERVICE_PATH, service.encode(), why),
+        Write(TIMER_PATH, timer.encode(), why),
+        Write(paths.UNCONFIRMED, b"", "marks the firewall as not yet proved", mode=0o600),
+        Run(
+            ("systemctl", "enable", "--no-reload", paths.REVERT_SERVICE),
+            "the undo also comes at the next boot, while the mark is there",
+            makes=(UnitIs(paths.REVERT_SERVICE, active=False, enabled=True),),
+        ),
+        countdown,
+    )
+
+
+def prove_and_disarm(look: Look, ports: tuple[int, ...]) -> tuple[Action, ...]:
+    """Waits for the proof; then the undo is taken away. Without a proof the undo is started at once."""
+    seconds = look.answers.firewall.safety_seconds
+    revert = Run(
+        ("systemctl", "start", paths.REVERT_SERVICE),
+        "the proof did not come: the firewall is put back as it was",
+    )
+    disarm = _disarm()
+    named = ", ".join(map(str, ports)) or "no port: SSH is not used here"
+    return (
+        Wait(
+            f"SSH proved from outside (port {named})",
+            "a packet from a fresh network namespace, and the loaded rules for the operator's own address",
+            max(seconds - MARGIN_S, 5),
+            Proof(look, ports),
+            otherwise=(revert, *disarm),
+            late="The firewall was put back as it was before.",
+        ),
+        *disarm,
+    )
+
+
+def _disarm() -> tuple[Action, ...]:
+    return (
+        Remove(paths.UNCONFIRMED, "proved: the undo will not come any more"),
+        Run(
+            ("systemctl", "stop", paths.REVERT_TIMER),
+            "end the countdown",
+            makes=(UnitIs(paths.REVERT_TIMER, active=False),),
+        ),
+        Run(
+            ("systemctl", "disable", "--no-reload", paths.REVERT_SERVICE),
+            "and not at boot either",
+            makes=(
+                UnitIs(paths.REVERT_SERVICE, active=False, enabled=False, exists=False),
+                UnitIs(paths.REVERT_TIMER, active=False, enabled=False, exists=False),
+            ),
+        ),
+        Remove(SERVICE_PATH, "no longer needed"),
+        Remove(TIMER_PATH, "no longer needed"),
+        Run(
+            ("rm", "-r", "--", paths.FIREWALL_BACKUP),
+            "no longer needed",
+            makes=(FileIs(paths.UNCONFIRMED, None),),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why the firewall can't be called proved; `lost` is certain, and not only unknown."""
+
+    text: str
+    lost: bool = False
+
+
+class Proof:
+    """The look of the wait: packets and rules agree that SSH is open, or somebody has logged in since."""
+
+    def __init__(self, look: Look, ports: tuple[int, ...]) -> None:
+        self._look = look
+        self._ports = ports
+        self._logins_before: frozenset[str] | None = None
+
+    def __call__(self, server: Server) -> Probe:
+        logins = frozenset(server.logins(self._ports))
+        if self._logins_before is None:
+            self._logins_before = logins
+        new = sorted(logins - self._logins_before)
+        if new:
+            return Probe(True, f"a new SSH connection came in from {new[0]}")
+        doubts = find_doubts(server, self._look, self._ports)
+        if not doubts:
+            return Probe(True, "a packet from outside reached SSH, and the rules let the operator in")
+        return Probe(None, f"{doubts[0].text}. Open a second SSH session now: it is noticed by itself")
+
+
+def find_doubts(server: Server, look: Look, ports: tuple[int, ...]) -> list[Doubt]:
+    """Each reason not to be sure that new SSH connections get in. None at all is the proof."""
+    if not ports:
+        return []
+    doubts = []
+    primaries = [one for one in server.addresses() if one.primary] or list(server.addresses())[:1]
+    listening = {one.port for one in server.listeners()}
+    targets = [Target(one.address, port) for one in primaries for port in ports if port in listening]
+    for reached in server.reach(targets):
+        where = f"{reached.target.address} port {reached.target.port}"
+        if reached.state == "unknown":
+            doubts.append(Doubt(f"no packet could be sent to {where} ({reached.detail})"))
+        elif reached.state != "open":
+            doubts.append(Doubt(f"a packet from outside to {where} was {reached.state}", lost=True))
+    return doubts + _doubts_of_rules(server, look, primaries, ports)
+
+
+def _doubts_of_rules(server: Server, look: Look, primaries: list[Address], ports: tuple[int, ...]) -> list[Doubt]:
+    firewall = server.firewall()
+    source = look.operator.address if look.operator else None
+    needed = (look.operator.port,) if look.operator and look.operator.port in ports else ports
+    doubts = []
+    for address in primaries:
+        family = 6 if ":" in address.address else 4
+        if source is not None and (":" in source) != (family == 6):
+            continue
+        kernel: Ruleset | None = firewall.kernel6 if family == 6 else firewall.kernel4
+        if kernel is None:
+            doubts.append(Doubt(f"the loaded IPv{family} rules can't be read"))
+            continue
+        for port in needed:
+            packet = Packet("tcp", port, source, address.interface, family=family, destination=address.address)
+            verdict = evaluate(kernel, packet)
+            if verdict.result != "accept":
+                rule = f" ({verdict.rule})" if verdict.rule else ""
+                text = f"the rules' verdict on port {port} from {source or 'anywhere'} is {verdict.result}{rule}"
+                doubts.append(Doubt(text, lost=verdict.result in ("drop", "reject")))
+    return doubts

@@ -1,0 +1,103 @@
+"""What every command begins with: the machine, the secrets' mask, the answers, and the operator."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from . import files, paths
+from .endpoint import base_url
+from .engine import Look, StepResult, prove, proved, walk
+from .live import LiveServer
+from .mask import Mask
+from .model import Endpoint, Level, Report, Status, TestRow
+from .overlay import Overlay
+from .owned import load_owned
+from .server import Operator
+from .steps import STEPS
+from .system import Observer, RealMachine, find_operator
+
+if TYPE_CHECKING:
+    from .answers import Answers
+
+
+class Session:
+    """One command's view of this server. Nothing is read before it is asked for."""
+
+    def __init__(self, answers: Answers, *, operator: Operator | None, observer: Observer | None = None) -> None:
+        self.began = time.monotonic()
+        self.mask = Mask()
+        self.machine = RealMachine(self.mask, observer)
+        self.server = LiveServer(self.machine)
+        self.look = Look(self.server, answers, operator, load_owned(files.read(paths.OWNED)), self.mask)
+
+    def plan(self) -> tuple[StepResult, ...]:
+        """What `apply` would do, on an overlay of this server."""
+        return walk(STEPS, replace(self.look, server=Overlay(self.server)))
+
+    def endpoint(self, rows: tuple[TestRow, ...] = ()) -> Endpoint:
+        internal = self.look.answers.tls.mode == "internal"
+        model = next(
+            (row.detail.removeprefix("200; lists ") for row in rows if row.id == "api.models" and row.ok),
+            None,
+        )
+        return Endpoint(base_url(self.look), model, paths.ROOT_CERTIFICATE if internal else None)
+
+
+@dataclass(frozen=True)
+class Tested:
+    results: tuple[StepResult, ...]
+    rows: tuple[TestRow, ...]
+
+
+def run_tests(session: Session, results: tuple[StepResult, ...]) -> Tested:
+    """The final test, and the results with the testing step's own."""
+    began = time.monotonic()
+    rows = tuple(prove(STEPS, session.look))
+    return Tested(proved(results, rows, time.monotonic() - began), rows)
+
+
+def is_blocked(results: tuple[StepResult, ...]) -> bool:
+    return any(result.status is Status.BLOCKED for result in results)
+
+
+def has_actions(results: tuple[StepResult, ...]) -> bool:
+    return any(result.actions for result in results)
+
+
+def plan_exit_code(results: tuple[StepResult, ...]) -> int:
+    if is_blocked(results):
+        return 3
+    return 1 if any(result.status is Status.FAILED for result in results) else 0
+
+
+def test_exit_code(rows: tuple[TestRow, ...]) -> int:
+    return 5 if any(row.ok is False for row in rows) else 0
+
+
+def status_exit_code(results: tuple[StepResult, ...], rows: tuple[TestRow, ...]) -> int:
+    wrong = (Level.DRIFT, Level.BLOCKED)
+    drifted = any(finding.level in wrong for result in results for finding in result.seen)
+    return 1 if drifted or test_exit_code(rows) else 0
+
+
+def find_operator_or_none() -> Operator | None:
+    """The operator's end of this SSH connection; None on a console."""
+    return find_operator()
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def report_of_plan(session: Session, command: str, results: tuple[StepResult, ...], exit_code: int) -> Report:
+    return Report(
+        command,
+        exit_code,
+        steps=tuple(result.planned() for result in results),
+        endpoint=session.endpoint(),
+        changed=False,
+        duration_s=time.monotonic() - session.began,
+    )

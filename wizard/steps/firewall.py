@@ -1,0 +1,233 @@
+"""Firewall: SSH first, then what is served; everything else closed. The change undoes itself unless proved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .. import paths
+from ..apt import install, refresh_all
+from ..engine import Look, Step
+from ..model import Action, Finding, FirewallIs, Level, RuleIs, Run
+from ..parse.ufw import UfwRule, decide
+from ..safety import arm, prove_and_disarm
+from ..server import Firewall
+from ..ssh import find_ssh_ports
+
+
+def inspect(look: Look) -> Iterator[Finding]:
+    firewall = look.server.firewall()
+    if not look.answers.firewall.manage:
+        yield Finding(
+            "firewall.not_managed",
+            Level.INFO,
+            f"the firewall is left alone, as the answers say; ufw is {'on' if firewall.enabled else 'off'}",
+        )
+        return
+    ports = find_ssh_ports(look).ports
+    findings = [*check_package(firewall), *check_ssh(look, firewall, ports), *check_services(look, firewall)]
+    findings += [*check_incoming(look, firewall), check_enabled(firewall)]
+    changing = [finding for finding in findings if finding.level is Level.DRIFT]
+    unproved = look.server.read(paths.UNCONFIRMED) is not None
+    if not changing and not unproved:
+        yield from findings
+        return
+    yield from (finding for finding in findings if finding.key == "firewall.package")
+    seconds = look.answers.firewall.safety_seconds
+    yield Finding(
+        "firewall.safety",
+        Level.DRIFT,
+        "an earlier change was never proved" if unproved else f"the change undoes itself in {seconds} s unless proved",
+        fix=arm(look, was_active=firewall.enabled and firewall.loaded is not False),
+    )
+    yield from (finding for finding in findings if finding.key != "firewall.package")
+    yield Finding(
+        "firewall.proof",
+        Level.DRIFT,
+        "that SSH lets new connections in is to be proved by a packet from outside",
+        fix=prove_and_disarm(look, ports),
+    )
+
+
+def check_package(firewall: Firewall) -> Iterator[Finding]:
+    if firewall.installed:
+        yield Finding("firewall.package", Level.OK, "ufw is installed")
+    else:
+        yield Finding(
+            "firewall.package",
+            Level.DRIFT,
+            "ufw is not installed",
+            fix=(refresh_all(), install(("ufw",), "the firewall's tool")),
+        )
+
+
+def families(firewall: Firewall) -> tuple[int, ...]:
+    return (4, 6) if firewall.defaults.ipv6 else (4,)
+
+
+def verdicts(
+    firewall: Firewall, port: int, protocol: str, source: str | None = None, interface: str | None = None
+) -> list[tuple[str, UfwRule | None]]:
+    """What the rules say for this port, once a family; from anywhere, or from this source alone."""
+    asked = families(firewall) if source is None else ((6,) if ":" in source else (4,))
+    return [decide(firewall.rules, firewall.defaults, port, protocol, source, interface, family) for family in asked]
+
+
+def lets_in(
+    firewall: Firewall, port: int, protocol: str, source: str | None = None, interface: str | None = None
+) -> bool:
+    found = verdicts(firewall, port, protocol, source, interface)
+    return all(action in ("allow", "limit") and rule is not None for action, rule in found)
+
+
+def allow(port: str, protocol: str, comment: str, why: str, source: str | None = None) -> Run:
+    """The rule as its command. ufw keeps comments in single quotes: none can be in one (answers refuse it)."""
+    plain = (f"{port}/{protocol}",)
+    words = ("from", source, "to", "any", "port", port, "proto", protocol) if source else plain
+    effect = RuleIs(port, protocol, source, comment)
+    gone = RuleIs(port, protocol, source, present=False)
+    return Run(
+        ("ufw", "allow", *words, *(("comment", comment) if comment else ())),
+        why,
+        undo=(Run(("ufw", "delete", "allow", *words), f"take back: {why}", makes=(gone,)),),
+        makes=(effect,),
+    )
+
+
+def denied(firewall: Firewall, port: int, protocol: str) -> Finding | None:
+    """An operator's own rule that denies this port: theirs to decide."""
+    for action, rule in verdicts(firewall, port, protocol):
+        if rule is not None and action in ("deny", "reject"):
+            return Finding(
+                "firewall.denied",
+                Level.BLOCKED,
+                f"a rule of yours denies {port}/{protocol} ({rule.action} {rule.port}/{rule.protocol}, IPv{rule.family})",
+                remedy=f"if it may go: sudo ufw delete {rule.action} {_words(rule)}; then run this again",
+                evidence={"rule": f"{rule.action} {_words(rule)}", "comment": rule.comment},
+            )
+    return None
+
+
+def _words(rule: UfwRule) -> str:
+    return rule.port if rule.protocol == "any" else f"{rule.port}/{rule.protocol}"
+
+
+def check_ssh(look: Look, firewall: Firewall, ports: tuple[int, ...]) -> Iterator[Finding]:
+    operator = look.operator
+    for port in ports:
+        if lets_in(firewall, port, "tcp"):
+            yield Finding("firewall.ssh_port", Level.OK, f"SSH ({port}/tcp) is allowed", evidence={"port": port})
+        elif operator is not None and operator.port == port and lets_in(firewall, port, "tcp", operator.address):
+            summary = f"SSH ({port}/tcp) is allowed from {operator.address}, where you are, by a rule of yours"
+            yield Finding("firewall.ssh_port", Level.OK, summary, evidence={"port": port})
+        elif (finding := denied(firewall, port, "tcp")) is not None:
+            yield finding
+        else:
+            yield Finding(
+                "firewall.ssh_port",
+                Level.DRIFT,
+                f"SSH ({port}/tcp) is not allowed yet",
+                evidence={"port": port},
+                fix=(allow(str(port), "tcp", "SSH", "keep SSH possible, before anything is closed"),),
+            )
+
+
+def wanted(look: Look) -> Iterator[tuple[str, str, str, str | None, str]]:
+    """The ports to open beside SSH: port, protocol, comment, source, and the finding's key."""
+    answers = look.answers
+    yield "443", "tcp", "HTTPS", None, "firewall.https_port"
+    if answers.proxy.http3:
+        yield "443", "udp", "HTTP/3", None, "firewall.http3_port"
+    if answers.firewall.http is True or (answers.firewall.http == "auto" and answers.tls.mode != "internal"):
+        yield "80", "tcp", "HTTP", None, "firewall.http_port"
+    for rule in answers.firewall.allow:
+        source = None if rule.from_ == "any" else rule.from_
+        yield str(rule.port), rule.protocol, rule.comment, source, "firewall.allow"
+
+
+def check_services(look: Look, firewall: Firewall) -> Iterator[Finding]:
+    for port, protocol, comment, source, key in wanted(look):
+        first = int(port.split(":")[0])
+        where = f" from {source}" if source else ""
+        if lets_in(firewall, first, protocol, source.split("/")[0] if source else None):
+            yield Finding(key, Level.OK, f"{port}/{protocol} is allowed{where}")
+        elif (finding := denied(firewall, first, protocol)) is not None:
+            yield finding
+        else:
+            name = comment or "a rule of the answers"
+            why = f"let {comment or 'this'} in{where}"
+            fix: tuple[Action, ...] = (allow(port, protocol, comment, why, source),)
+            yield Finding(key, Level.DRIFT, f"{port}/{protocol} ({name}) is not allowed yet{where}", fix=fix)
+
+
+def check_incoming(look: Look, firewall: Firewall) -> Iterator[Finding]:
+    """What the default does with all other packets, and whom that cuts off."""
+    if firewall.defaults.input != "allow":
+        yield Finding("firewall.incoming", Level.OK, f"incoming is {firewall.defaults.input} by default")
+    else:
+        command = ("ufw", "default", "deny", "incoming")
+        back = Run(("ufw", "default", "allow", "incoming"), "", makes=(FirewallIs(incoming="allow"),))
+        yield Finding(
+            "firewall.incoming",
+            Level.DRIFT,
+            "incoming is allowed by default: every port that listens is open",
+            fix=(
+                Run(
+                    command,
+                    "close every port that no rule opens",
+                    undo=(back,),
+                    makes=(FirewallIs(incoming="deny"),),
+                ),
+            ),
+        )
+    closed = firewall.enabled and firewall.defaults.input != "allow"
+    expected = {int(port.split(":")[0]) for port, *_ in wanted(look)}
+    for one in sorted(
+        {(one.port, one.program) for one in look.server.listeners() if _is_cut_off(look, one.unit, one.is_loopback)}
+    ):
+        port, program = one
+        opened = lets_in(firewall, port, "tcp")
+        if port in find_ssh_ports(look).ports or port in expected:
+            continue
+        if opened and closed:
+            yield Finding("firewall.other_open", Level.INFO, f"{port}/tcp ({program}) is open too, by a rule of yours")
+        elif not opened and not closed:
+            yield Finding(
+                "firewall.cuts_off",
+                Level.WARN,
+                f"{port}/tcp ({program or 'unknown'}) will no longer be reachable from outside",
+                remedy=f"to keep it: firewall: {{allow: [{{port: {port}}}]}}",
+                evidence={"port": port, "program": program},
+            )
+
+
+def _is_cut_off(look: Look, unit: str, is_loopback: bool) -> bool:
+    return not is_loopback and unit not in (look.answers.vllm.unit, "caddy.service")
+
+
+def check_enabled(firewall: Firewall) -> Finding:
+    if firewall.enabled and firewall.loaded is not False:
+        return Finding("firewall.enabled", Level.OK, "ufw is on, also after reboots")
+    if firewall.enabled:
+        return Finding(
+            "firewall.enabled",
+            Level.DRIFT,
+            "ufw is on in its file, but its rules are not loaded",
+            fix=(Run(("ufw", "reload"), "load ufw's rules", makes=(FirewallIs(active=True),)),),
+        )
+    off = Run(("ufw", "--force", "disable"), "switch the firewall off again", makes=(FirewallIs(active=False),))
+    return Finding(
+        "firewall.enabled",
+        Level.DRIFT,
+        "ufw is off",
+        fix=(
+            Run(
+                ("ufw", "--force", "enable"),
+                "switch the firewall on, now and after reboots",
+                undo=(off,),
+                makes=(FirewallIs(active=True),),
+            ),
+        ),
+    )
+
+
+STEP = Step("firewall", "Firewall", inspect)

@@ -1,0 +1,316 @@
+"""The final test: each claim shown by a request or a packet. Requests go to the server's own address with the
+endpoint's name as SNI and Host, as `curl --connect-to` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..endpoint import endpoint_host, own_address, url_host
+from ..engine import Look, Step
+from ..model import Finding, TestRow
+from ..parse.netfilter import Packet, evaluate
+from ..paths import ROOT_CERTIFICATE
+from ..server import Request, Response, Target
+from ..ssh import find_ssh_ports
+from ..vllm import Vllm, find_vllm
+
+BLOCKED_PATHS = (
+    *("/", "/health", "/metrics", "/version", "/docs", "/openapi.json", "/tokenize", "/detokenize"),
+    *("/invocations", "/ping", "/load", "/pooling", "/v1", "/v1/../metrics", "/v1/%2e%2e/version"),
+)
+FOREIGN = "not-this-server.invalid"
+NO_SUCH_ROUTE = (400, 404, 405, 501)
+MODERN = ("TLSv1.2", "TLSv1.3")
+
+
+Verdict = tuple[bool | None, str, str | None]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What the rows share: how to ask, and what is known of the model."""
+
+    look: Look
+    vllm: Vllm
+    address: str
+    host: str
+
+    @property
+    def ca_file(self) -> str:
+        return ROOT_CERTIFICATE if self.look.answers.tls.mode == "internal" else ""
+
+    def request(self, path: str, *, key: bool = False, body: Any = None, timeout_s: float = 10) -> Request:
+        return Request(
+            self.address,
+            443,
+            method="GET" if body is None else "POST",
+            path=path,
+            host=url_host(self.host),
+            tls=True,
+            server_name=self.host,
+            ca_file=self.ca_file,
+            bearer=self.vllm.key if key else None,
+            body=b"" if body is None else json.dumps(body).encode(),
+            timeout_s=timeout_s,
+        )
+
+    def ask(self, request: Request) -> Response:
+        return self.look.server.exchange(request)
+
+
+def inspect(look: Look) -> Iterator[Finding]:
+    yield from ()
+
+
+def prove(look: Look) -> Iterator[TestRow]:
+    """Every row of the final test. The packets run beside the requests: silence takes its time."""
+    vllm = find_vllm(look)
+    endpoint = Endpoint(look, vllm, own_address(look), endpoint_host(look))
+    with ThreadPoolExecutor(1) as beside:
+        packets = beside.submit(lambda: list(prove_net(look, vllm)))
+        yield from prove_tls(endpoint)
+        yield row("api.unauthorized", *unauthorized(endpoint))
+        model, models = list_models(endpoint)
+        yield models
+        yield from prove_model(endpoint, model)
+        yield prove_blocked(endpoint)
+        if look.answers.tls.mode != "internal":
+            yield prove_redirect(endpoint)
+        yield from packets.result()
+
+
+def row(name: str, verdict: Verdict, ms: float) -> TestRow:
+    ok, detail, remedy = verdict
+    return TestRow(name, ok, detail, round(ms, 1), remedy)
+
+
+def prove_tls(endpoint: Endpoint) -> Iterator[TestRow]:
+    """Names, dates and chain are checked by the TLS library itself, against the CA that clients are given."""
+    response = endpoint.ask(endpoint.request("/v1/models"))
+    remedy = "is Caddy running? systemctl status caddy; its log: journalctl -u caddy -n 30"
+    good = response.tls_version in MODERN
+    detail = f"{response.tls_version}; the certificate is right for {endpoint.host}"
+    yield row("tls.handshake", (good, detail if good else response.error, remedy), response.ms)
+    trust = f"clients trust {endpoint.ca_file}: run sudo vllm-https-setup repair where that is out of date"
+    who = endpoint.ca_file or "the system's certificate store"
+    yield row("tls.trusted", (good, f"accepted with {who}" if good else response.error, trust), response.ms)
+
+
+def unauthorized(endpoint: Endpoint) -> tuple[Verdict, float]:
+    response = endpoint.ask(endpoint.request("/v1/models"))
+    detail = response.error or f"{response.status} without a key"
+    remedy = "is VLLM_API_KEY in vLLM's env file, and was vLLM restarted since? systemctl restart vllm.service"
+    return (response.status == 401, detail, remedy), response.ms
+
+
+def list_models(endpoint: Endpoint) -> tuple[str | None, TestRow]:
+    wanted = endpoint.look.answers.test.model
+    response = endpoint.ask(endpoint.request("/v1/models", key=True))
+    names = [str(one.get("id")) for one in _json(response).get("data", []) if isinstance(one, dict)]
+    model = (names[0] if names else None) if wanted == "auto" else wanted
+    remedy = "a 401 here: the key in the env file is not the one vLLM was started with; 502: vLLM does not answer"
+    if response.status != 200 or model not in names:
+        detail = response.error or f"{response.status}; models: {', '.join(names) or 'none'}"
+        return model, row("api.models", (False, detail, remedy), response.ms)
+    return model, row("api.models", (True, f"200; lists {model}", None), response.ms)
+
+
+def prove_model(endpoint: Endpoint, model: str | None) -> Iterator[TestRow]:
+    if model is None:
+        for name in ("api.chat", "api.stream"):
+            yield row(name, (None, "no model is listed", None), 0)
+        return
+    route, chat = ask_chat(endpoint, model)
+    yield chat
+    yield ask_stream(endpoint, model, route)
+
+
+def payload(endpoint: Endpoint, model: str, route: str, *, stream: bool) -> dict[str, Any]:
+    answers = endpoint.look.answers.test
+    asked: dict[str, Any] = {"model": model, "max_tokens": answers.max_tokens, "stream": stream}
+    if route.endswith("/chat/completions"):
+        return {**asked, "messages": [{"role": "user", "content": answers.prompt}]}
+    if route.endswith("/embeddings"):
+        return {"model": model, "input": answers.prompt}
+    return {**asked, "prompt": answers.prompt}
+
+
+def ask_chat(endpoint: Endpoint, model: str) -> tuple[str, TestRow]:
+    """A chat; for a model without a chat route a completion, or an embedding."""
+    timeout = endpoint.look.answers.test.timeout
+    answers = []
+    for route in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+        body = payload(endpoint, model, route, stream=False)
+        answers.append(endpoint.ask(endpoint.request(route, key=True, body=body, timeout_s=timeout)))
+        if answers[-1].status not in NO_SUCH_ROUTE:
+            break
+    # Where no route is there, the chat's answer is the one that says why.
+    first = answers[0] if answers[-1].status in NO_SUCH_ROUTE else answers[-1]
+    said = _said(_json(first))
+    remedy = "ask vLLM itself: sudo journalctl -u vllm.service -n 30"
+    if first.error == "no answer in time":
+        return route, row("api.chat", (None, f"no answer within {timeout} s: busy is not broken", None), first.ms)
+    detail = said if said else first.error or f"{first.status}: {first.body[:120].decode('utf-8', 'replace')}"
+    return route, row("api.chat", (first.status == 200 and bool(said), detail, remedy), first.ms)
+
+
+def _said(answer: dict[str, Any]) -> str:
+    """What came back, in few words: text, reasoning, a number of tokens, or an embedding's length; "" for nothing."""
+    for choice in answer.get("choices") or []:
+        message = choice.get("message") or {}
+        for text in (
+            message.get("content"),
+            message.get("reasoning_content"),
+            message.get("reasoning"),
+            choice.get("text"),
+        ):
+            if isinstance(text, str) and text.strip():
+                return f"answered: {' '.join(text.split())[:60]}"
+    tokens = (answer.get("usage") or {}).get("completion_tokens") or 0
+    if tokens:
+        return f"answered with {tokens} tokens"
+    data = answer.get("data") or []
+    if data and isinstance(data[0], dict) and data[0].get("embedding"):
+        return f"an embedding of {len(data[0]['embedding'])} numbers"
+    return ""
+
+
+def ask_stream(endpoint: Endpoint, model: str, route: str) -> TestRow:
+    """Pieces have to arrive one by one: a proxy that buffers delivers them all at once."""
+    if route.endswith("/embeddings"):
+        return row("api.stream", (None, "an embedding model does not stream", None), 0)
+    body = payload(endpoint, model, route, stream=True)
+    timeout = endpoint.look.answers.test.timeout
+    response = endpoint.ask(endpoint.request(route, key=True, body=body, timeout_s=timeout))
+    if response.error == "no answer in time":
+        return row("api.stream", (None, f"no answer within {timeout} s: busy is not broken", None), response.ms)
+    events = [at for at, piece in response.pieces for line in piece.splitlines() if _is_piece(line)]
+    remedy = "something between client and vLLM buffers: no compression and no flush delay for text/event-stream"
+    if response.status != 200:
+        return row("api.stream", (False, response.error or f"{response.status}", remedy), response.ms)
+    if len(events) < 2:
+        return row("api.stream", (None, f"{len(events)} piece(s): too few to tell", None), response.ms)
+    detail = f"{len(events)} pieces; first after {events[0]:.0f} ms, last after {events[-1]:.0f} ms"
+    return row("api.stream", (events[0] < events[-1], detail, remedy), response.ms)
+
+
+def _is_piece(line: bytes) -> bool:
+    return line.startswith(b"data:") and b"[DONE]" not in line
+
+
+def prove_blocked(endpoint: Endpoint) -> TestRow:
+    """404 from the proxy for every other path and Host; an unknown SNI gets an alert or 404: never content."""
+    asked = [(path, endpoint.request(path)) for path in BLOCKED_PATHS]
+    asked.append((f"Host {FOREIGN}", replace(endpoint.request("/v1/models", key=False), host=FOREIGN)))
+    stranger = replace(endpoint.request("/v1/models"), host=FOREIGN, server_name=FOREIGN, ca_file=None)
+    wrong, ms = [], 0.0
+    for name, request in asked:
+        response = endpoint.ask(request)
+        ms += response.ms
+        if response.status != 404:
+            wrong.append(f"{name}: {response.status or response.error}")
+    response = endpoint.ask(stranger)
+    if response.status not in (0, 404):
+        wrong.append(f"SNI {FOREIGN}: {response.status}")
+    remedy = "something else than /v1/* is served: sudo vllm-https-setup repair puts the Caddyfile right"
+    if wrong:
+        return row("api.blocked", (False, "; ".join(wrong[:4]), remedy), ms)
+    return row("api.blocked", (True, f"404 for {len(asked)} other paths and Hosts; unknown SNI refused", None), ms)
+
+
+def prove_redirect(endpoint: Endpoint) -> TestRow:
+    plain = Request(endpoint.address, 80, path="/v1/models", host=endpoint.host)
+    response = endpoint.ask(plain)
+    where = response.header("Location") or ""
+    good = response.status in (301, 308) and where.startswith("https://")
+    detail = f"{response.status} to {where}" if good else response.error or f"{response.status} {where}"
+    return row("http.redirect", (good, detail, "is port 80 Caddy's? sudo ss -ltnp 'sport = :80'"), response.ms)
+
+
+# ── packets ──
+
+
+def prove_net(look: Look, vllm: Vllm) -> Iterator[TestRow]:
+    primaries = [one.address for one in look.server.addresses() if one.primary] or [own_address(look)]
+    listening = {one.port for one in look.server.listeners()}
+    # A port that is configured, or named in the answers, and that nobody listens on can't answer anything.
+    ssh = [port for port in find_ssh_ports(look).ports if port in listening]
+    closed_ports = sorted({vllm.port, *(one.port for one in vllm.listeners)})
+    closed = [Target(address, port) for address in primaries for port in closed_ports]
+    opened = [Target(address, port) for address in primaries for port in (*ssh, *served_ports(look))]
+    answers = {reached.target: reached for reached in look.server.reach([*closed, *opened])}
+    ms = max((reached.ms for reached in answers.values()), default=0.0)
+    yield row("net.closed", judge_closed(look, vllm, [answers[one] for one in closed]), ms)
+    yield row("net.open", judge_open(look, [answers[one] for one in opened]), ms)
+
+
+def served_ports(look: Look) -> tuple[int, ...]:
+    wants_http = look.answers.tls.mode != "internal" if look.answers.firewall.http == "auto" else False
+    return (443, 80) if wants_http else (443,)
+
+
+def judge_closed(look: Look, vllm: Vllm, reached: list[Any]) -> Verdict:
+    """Closed: every listener is on loopback; or packets stay unanswered and no loaded rule lets any through."""
+    remedy = "sudo vllm-https-setup repair; until then: sudo systemctl stop vllm.service"
+    answered = [one for one in reached if one.state == "open" and not _is_ours(look, one.target.port)]
+    if answered:
+        where = ", ".join(f"{one.target.address}:{one.target.port}" for one in answered)
+        return False, f"another machine reaches {where}", remedy
+    states = ", ".join(sorted({f"{one.target.port} {one.state}" for one in reached}))
+    if not vllm.listeners:
+        return None, f"vLLM listens nowhere; packets from outside: {states}", None
+    if not vllm.exposed:
+        return True, f"vLLM listens on loopback alone; packets from outside: {states}", None
+    if any(one.state == "unknown" for one in reached):
+        return None, f"no packet could be sent: {reached[0].detail}", None
+    for listener in vllm.exposed:
+        if rule := accepting_rule(look, listener.port):
+            return False, f"{listener} can be reached through a rule: {rule}", remedy
+    exposed = ", ".join(str(one) for one in vllm.exposed)
+    return True, f"{exposed} stay behind the firewall; packets from outside: {states}", None
+
+
+def _is_ours(look: Look, port: int) -> bool:
+    """The port is Caddy's or sshd's, though vLLM has the same number on loopback."""
+    return any(one.port == port and one.unit == "caddy.service" for one in look.server.listeners())
+
+
+def accepting_rule(look: Look, port: int) -> str | None:
+    """The loaded rule that may let somebody reach this port, by interface or source too; None where none does."""
+    firewall = look.server.firewall()
+    interfaces = sorted({one.interface for one in look.server.addresses()})
+    for family, kernel in ((4, firewall.kernel4), (6, firewall.kernel6)):
+        if kernel is None:
+            return f"the IPv{family} rules can't be read"
+        for interface in interfaces:
+            verdict = evaluate(kernel, Packet("tcp", port, None, interface, family=family))
+            if verdict.result in ("accept", "unsure"):
+                return verdict.rule or f"the IPv{family} policy"
+    return None
+
+
+def judge_open(look: Look, reached: list[Any]) -> Verdict:
+    shut = [one for one in reached if one.state not in ("open", "unknown")]
+    unknown = [one for one in reached if one.state == "unknown"]
+    states = ", ".join(sorted({f"{one.target.port} {one.state}" for one in reached}))
+    if shut and look.answers.firewall.manage:
+        names = ", ".join(f"{one.target.address}:{one.target.port} {one.state}" for one in shut)
+        return False, names, "see the rules: sudo ufw status numbered; sudo vllm-https-setup repair"
+    if unknown:
+        return None, f"no packet could be sent: {unknown[0].detail}", None
+    return True, f"packets from outside: {states}", None
+
+
+def _json(response: Response) -> dict[str, Any]:
+    try:
+        found = json.loads(response.body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+STEP = Step("https_test", "Test", inspect, prove)

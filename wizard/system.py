@@ -1,0 +1,288 @@
+"""The real machine. Nothing else in the program starts a process, opens a socket or resolves a name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from . import exchange, files
+from .mask import Mask, strip_control
+from .model import TIMED_OUT, Output, SetupError
+from .parse.sshd import parse_ssh_connection
+from .server import Address, FileState, Listener, Operator, Reach, Request, Response, Target
+
+PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+ENVIRONMENT = {"PATH": ":".join(PATH), "LC_ALL": "C.UTF-8", "HOME": "/root"}
+NOT_FOUND = 127
+
+
+class Observer(Protocol):
+    """Who is told of everything that the machine does: the journal, or nobody."""
+
+    def command(self, line: str) -> None: ...
+
+    def output(self, text: str) -> None: ...
+
+    def ended(self, code: int, seconds: float) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Nobody:
+    def command(self, line: str) -> None: ...
+
+    def output(self, text: str) -> None: ...
+
+    def ended(self, code: int, seconds: float) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def written_out(argv: Sequence[str], environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
+    """The command as a person would type it, its standard input included."""
+    settings = "".join(f"{name}={shlex.quote(value)} " for name, value in (environment or {}).items())
+    here = f" <<'END'\n{stdin.decode('utf-8', 'replace').rstrip()}\nEND" if stdin else ""
+    return settings + shlex.join(argv) + here
+
+
+class Process:
+    """A command under way, in a session of its own, its output told to the observer as it comes.
+
+    As a context manager it ends the whole process group on leaving, whatever happened.
+    """
+
+    def __init__(self, machine: RealMachine, argv: Sequence[str], environment: Mapping[str, str], stdin: bytes):
+        import sh
+
+        self._observer = machine.observer
+        self._out: list[str] = []
+        self._err: list[str] = []
+        self._began = time.monotonic()
+        program = sh.Command(argv[0], search_paths=list(PATH))
+        with open(os.devnull, "rb") as nothing:
+            self._process: Any = program(
+                *argv[1:],
+                _env={**ENVIRONMENT, **environment},
+                _cwd="/",
+                _in=stdin or nothing,
+                _out=self._take(self._out),
+                _err=self._take(self._err),
+                _out_bufsize=0,
+                _err_bufsize=0,
+                _bg=True,
+                _bg_exc=False,
+                _new_session=True,
+                _tty_out=False,
+                _ok_code=list(range(-64, 256)),
+                _decode_errors="replace",
+                _return_cmd=True,
+            )
+
+    def _take(self, into: list[str]) -> Callable[[str], None]:
+        def take(text: str) -> None:
+            clean = strip_control(text)
+            into.append(clean)
+            self._observer.output(clean)
+
+        return take
+
+    @property
+    def pid(self) -> int:
+        return int(self._process.pid)
+
+    def wait(self, timeout_s: float) -> Output:
+        """Its output; exit code 124 where the time ran out and its process group was ended."""
+        import sh
+
+        try:
+            self._process.wait(timeout=timeout_s)
+            code = int(self._process.exit_code)
+        except sh.TimeoutException:
+            self.end()
+            code = TIMED_OUT
+        return Output(code, "".join(self._out), "".join(self._err))
+
+    def end(self) -> None:
+        """SIGTERM to its group, then SIGKILL: grandchildren that hold the pipes end too."""
+        import sh
+
+        for sent in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, sent)
+            with contextlib.suppress(sh.TimeoutException):
+                self._process.wait(timeout=2)
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._process.is_alive():
+            self.end()
+
+
+class RealMachine:
+    """The three doors: run, ask the network, write (in files.py). The observer is told of each use."""
+
+    def __init__(self, mask: Mask, observer: Observer | None = None) -> None:
+        self.mask = mask
+        self.observer: Observer = observer or Nobody()
+
+    def start(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Process:
+        return Process(self, argv, environment or {}, stdin)
+
+    def command(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float = 60,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> Output:
+        """Runs it to its end, in no shell, with nothing on its standard input. A missing program is exit code 127."""
+        import sh
+
+        self.observer.command(written_out(argv, environment, stdin))
+        began = time.monotonic()
+        try:
+            with self.start(argv, environment, stdin) as process:
+                output = process.wait(timeout_s)
+        except sh.CommandNotFound:
+            output = Output(NOT_FOUND, "", f"{argv[0]}: command not found")
+        except OSError as error:
+            raise SetupError(f"{argv[0]} could not be started: {error.strerror}", "see free memory: free -m") from error
+        self.observer.ended(output.code, time.monotonic() - began)
+        return output
+
+    def read(self, path: str) -> FileState | None:
+        return files.read(path)
+
+    def names(self, directory: str) -> tuple[str, ...]:
+        try:
+            return tuple(sorted(os.listdir(directory)))
+        except OSError:
+            return ()
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """Every TCP socket in state LISTEN, with the program and the unit that hold it."""
+        import psutil
+
+        found = []
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr:
+                pid = connection.pid or 0
+                found.append(Listener(connection.laddr.ip, connection.laddr.port, _program(pid), pid, unit_of(pid)))
+        return tuple(sorted(set(found), key=lambda listener: (listener.port, listener.address, listener.pid)))
+
+    def logins(self, ports: Sequence[int]) -> tuple[str, ...]:
+        """The far ends of the connections to these ports that are up, as address:port."""
+        import psutil
+
+        return tuple(
+            f"{one.raddr.ip}:{one.raddr.port}"
+            for one in psutil.net_connections(kind="tcp")
+            if one.status == psutil.CONN_ESTABLISHED and one.raddr and one.laddr and one.laddr.port in ports
+        )
+
+    def addresses(self) -> tuple[Address, ...]:
+        """The interfaces' addresses, without loopback and link-local ones."""
+        import psutil
+
+        primary = {primary_address(socket.AF_INET), primary_address(socket.AF_INET6)}
+        found = []
+        for interface, entries in sorted(psutil.net_if_addrs().items()):
+            for entry in entries:
+                if entry.family not in (socket.AF_INET, socket.AF_INET6) or interface == "lo":
+                    continue
+                address = entry.address.split("%")[0]
+                if not address.lower().startswith(("fe80:", "127.", "169.254.")) and address != "::1":
+                    found.append(Address(interface, address, address in primary))
+        return tuple(found)
+
+    def host_names(self) -> tuple[str, ...]:
+        """The host's own name."""
+        return (socket.gethostname(),)
+
+    def exchange(self, request: Request) -> Response:
+        response = exchange.exchange(request)
+        self.observer.note(f"{request.key}: {response.status or response.error}, {response.ms:.0f} ms")
+        return response
+
+    def fetch(self, url: str, timeout_s: float) -> Response:
+        response = exchange.fetch(url, timeout_s)
+        self.observer.note(f"GET {url}: {response.status or response.error}, {len(response.body)} bytes")
+        return response
+
+    def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
+        from . import packets
+
+        return packets.reach(self, targets)
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def unit_of(pid: int) -> str:
+    """The unit of a process, from its control group, on hybrid hierarchies too (cgroups(7)); "" where it has none."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        _, controller, path = line.split(":", 2)
+        if controller in ("", "name=systemd"):
+            for part in reversed(path.split("/")):
+                if part.endswith((".service", ".socket", ".scope")):
+                    return part
+    return ""
+
+
+def primary_address(family: socket.AddressFamily) -> str | None:
+    """The address that the default route leaves from. Connecting a UDP socket sends nothing: only routes are asked."""
+    far = {socket.AF_INET: "192.0.2.255", socket.AF_INET6: "2001:db8::ffff"}[family]
+    with socket.socket(family, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect((far, 9))
+            return str(asked.getsockname()[0])
+        except OSError:
+            return None
+
+
+def find_operator() -> Operator | None:
+    """Where this login comes from. sudo drops SSH_CONNECTION, so the ancestors' environments are asked too."""
+    import psutil
+
+    process: psutil.Process | None = psutil.Process()
+    while process is not None:
+        with contextlib.suppress(psutil.Error):
+            if found := parse_ssh_connection(process.environ().get("SSH_CONNECTION", "")):
+                return Operator(found.client, found.server_port)
+        try:
+            process = process.parent()
+        except psutil.Error:
+            process = None
+    return None
+
+
+def own_command(*arguments: str) -> tuple[str, ...]:
+    """This program as a command for systemd: the same interpreter, isolated from the caller's environment."""
+    return (sys.executable, "-I", "-m", "wizard", *arguments)

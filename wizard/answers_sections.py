@@ -42,9 +42,11 @@ def _ssh_port(port: int) -> int:
 
 def _distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
     """The items, where each is there once."""
-    for number, item in enumerate(items):
-        if item in items[:number]:
-            raise values.Wrong(f"item {number + 1} repeats an earlier one", "each item once")
+    seen: set[Any] = set()
+    for number, item in enumerate(items, 1):
+        if item in seen:
+            raise values.Wrong(f"item {number} repeats an earlier one", "each item once")
+        seen.add(item)
     return items
 
 

@@ -34,13 +34,15 @@ def reach(machine: RealMachine, targets: Sequence[Target]) -> tuple[Reach, ...]:
         return ()
     script = str(Path(__file__).with_name("probe.py"))
     wanted = [f"{target.address},{target.port}" for target in targets]
-    argv = ("unshare", "--net", "--", sys.executable, "-I", "-S", script, INSIDE, str(PATIENCE_S), *wanted)
+    argv = ("unshare", "--net", "--", sys.executable, "-I", "-S", script, str(PATIENCE_S), *wanted)
     machine.observer.command(" ".join(argv))
     with _ONE_AT_A_TIME:
         try:
             with machine.start(argv) as probe:
                 failure = _join(machine, probe.pid)
                 output = probe.wait(0.5 if failure else 15)
+                # The kernel would remove the pair in its own time: the next probe may come before that.
+                machine.command(("ip", "link", "delete", OUTSIDE), timeout_s=10)
         except (sh.CommandNotFound, OSError) as error:
             return _unknown(targets, str(error))
     if failure or not output.ok:
@@ -81,7 +83,8 @@ def _join(machine: RealMachine, pid: int) -> str:
         f"link set {INSIDE} up\n"
         f"route add default via {HOST4}\n"
         f"addr add {PROBE6}/126 dev {INSIDE} nodad\n"
-        f"-6 route add default via {HOST6}\n"
+        f"route add ::/0 via {HOST6}\n"
+        "link set lo up\n"
     )
     for argv, batch in (
         (("ip", "-force", "-batch", "-"), here),

@@ -1,24 +1,30 @@
 """Runs alone inside a fresh network namespace: tries TCP connections, prints JSON. Standard library only.
 
-probe.py INTERFACE SECONDS ADDRESS,PORT … -> [[state, detail, milliseconds], …] in the order of the targets.
+probe.py SECONDS ADDRESS,PORT … -> [[state, detail, milliseconds], …] in the order of the targets.
 """
 
 import errno
+import fcntl
 import json
 import selectors
 import socket
+import struct
 import sys
 import time
-from pathlib import Path
+
+SIOCGIFFLAGS = 0x8913
+IFF_UP = 0x1
 
 
-def wait_for_carrier(interface: str, until: float) -> None:
-    """The pair's other end is joined by the parent: before that there is nothing to send by."""
-    while time.monotonic() < until:
-        flags = {line.split()[0] for line in Path("/proc/net/route").read_text().splitlines()[1:]}
-        if interface in flags:
-            return
-        time.sleep(0.002)
+def wait_until_joined(until: float) -> None:
+    """The parent gives this namespace its interface and routes, and last of all switches `lo` on (netdevice(7))."""
+    request = struct.pack("16sH14x", b"lo", 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        while time.monotonic() < until:
+            (flags,) = struct.unpack_from("H", fcntl.ioctl(asked, SIOCGIFFLAGS, request), 16)
+            if flags & IFF_UP:
+                return
+            time.sleep(0.002)
 
 
 def state_of(code: int) -> tuple[str, str]:
@@ -57,8 +63,8 @@ def try_all(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, 
     return found
 
 
-def main(interface: str, patience: str, *targets: str) -> None:
-    wait_for_carrier(interface, time.monotonic() + 5)
+def main(patience: str, *targets: str) -> None:
+    wait_until_joined(time.monotonic() + 5)
     pairs = [(address, int(port)) for address, port in (target.rsplit(",", 1) for target in targets)]
     print(json.dumps(try_all(pairs, float(patience))))
 

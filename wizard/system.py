@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from .server import Address, FileState, Listener, Operator, Reach, Request, Resp
 PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 ENVIRONMENT = {"PATH": ":".join(PATH), "LC_ALL": "C.UTF-8", "HOME": "/root"}
 NOT_FOUND = 127
+GRACE_S = 2.0
 
 
 class Observer(Protocol):
@@ -66,7 +68,7 @@ class Process:
         self._observer = machine.observer
         self._out: list[str] = []
         self._err: list[str] = []
-        self._began = time.monotonic()
+        self._expired = False
         program = sh.Command(argv[0], search_paths=list(PATH))
         with open(os.devnull, "rb") as nothing:
             self._process: Any = program(
@@ -76,8 +78,6 @@ class Process:
                 _in=stdin or nothing,
                 _out=self._take(self._out),
                 _err=self._take(self._err),
-                _out_bufsize=0,
-                _err_bufsize=0,
                 _bg=True,
                 _bg_exc=False,
                 _new_session=True,
@@ -100,27 +100,34 @@ class Process:
         return int(self._process.pid)
 
     def wait(self, timeout_s: float) -> Output:
-        """Its output; exit code 124 where the time ran out and its process group was ended."""
-        import sh
+        """Its whole output; exit code 124 where the time ran out and its process group was ended.
 
+        sh's own wait with a time limit looks ten times a second, and leaves output behind that is still in the pipe.
+        """
+        limit = threading.Timer(timeout_s, self._expire)
+        limit.daemon = True
+        limit.start()
         try:
-            self._process.wait(timeout=timeout_s)
-            code = int(self._process.exit_code)
-        except sh.TimeoutException:
-            self.end()
-            code = TIMED_OUT
+            self._process.wait()
+        finally:
+            limit.cancel()
+        code = TIMED_OUT if self._expired else int(self._process.exit_code)
         return Output(code, "".join(self._out), "".join(self._err))
 
-    def end(self) -> None:
-        """SIGTERM to its group, then SIGKILL: grandchildren that hold the pipes end too."""
-        import sh
+    def _expire(self) -> None:
+        self._expired = True
+        self.end()
 
+    def end(self) -> None:
+        """SIGTERM to its group, and SIGKILL to what is left of it: grandchildren that hold the pipes end too."""
         for sent in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 os.killpg(self.pid, sent)
-            with contextlib.suppress(sh.TimeoutException):
-                self._process.wait(timeout=2)
+            except ProcessLookupError:
                 return
+            until = time.monotonic() + GRACE_S
+            while time.monotonic() < until and self._process.is_alive():
+                time.sleep(0.01)
 
     def __enter__(self) -> Self:
         return self

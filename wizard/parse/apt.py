@@ -25,7 +25,7 @@ class Package:
     @property
     def installed(self) -> bool:
         """True if the package is unpacked and configured."""
-        return self.status[1:2] in ("i", "W", "t") and not self.broken
+        return self.status[1:2] in ("i", "t") and not self.broken
 
     @property
     def held(self) -> bool:

@@ -1,6 +1,7 @@
 """The smallest edit of a launch script that binds vLLM to one host, and the sentences where there is none."""
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from wizard.parse.launch import Edit, Launch, VllmCommand, is_loopback, parse_launch
@@ -57,6 +58,10 @@ def _refuse(launch: Launch, source: bytes, host: str) -> tuple[str, str] | None:
             "vLLM listens on a UNIX socket (--uds), so --host has no effect",
             f"replace --uds by --host {host} and a --port",
         )
+    if command.dynamic_host and any(
+        word == "--host" and following.startswith("--") for word, following in pairwise((*command.argv, "--"))
+    ):
+        return "--host stands there without a value", f"write --host {host}"
     if command.dynamic_host:
         return (
             "the host comes from a variable whose value the script alone does not say",
@@ -75,8 +80,8 @@ def _refuse(launch: Launch, source: bytes, host: str) -> tuple[str, str] | None:
 def _refuse_variable(script: Script, command: VllmCommand, host: str) -> tuple[str, str] | None:
     name = command.host_variable or ""
     remedy = f"write it out in the vllm command: --host {host}"
-    if name.startswith("VLLM_"):
-        return f"{name} holds the host, and vLLM itself reads variables with such names", remedy
+    if name == "VLLM_HOST_IP":
+        return f"{name} holds the host, and vLLM uses it for its own processes too", remedy
     start = command.host_span[0] if command.host_span else 0
     for node in script.commands:
         words = script.words(node)

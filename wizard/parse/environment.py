@@ -79,6 +79,8 @@ class _Reader:
             self._flaw("a quote is opened and never closed: the rest of the file is taken as its value")
             self._push()
         elif self._state in (self._pre_value, self._plain, self._escape):
+            if self._state == self._plain:
+                self._value = self._value[: self._kept]
             self._push()
 
     def _pre_key(self, character: str) -> None:

@@ -121,7 +121,7 @@ def parse_launch(source: bytes) -> Launch:
     for node in script.commands:
         words = [known for word in script.words(node) for known in script.expand(word, node)]
         first = _server_arguments(words)
-        if first is not None:
+        if first is not None and not _only_talks(words):
             if any(word.text in (b"--help", b"-h", b"--version") for word in words):
                 continue
             if not _runs_directly(words, first):
@@ -187,9 +187,13 @@ def _runs_directly(words: list[Word], first: int) -> bool:
     return _PYTHON.search(head.text) is not None
 
 
+def _only_talks(words: list[Word]) -> bool:
+    return (words[0].text or b"").rpartition(b"/")[2] in _TALKERS
+
+
 def _mentions(words: list[Word]) -> bool:
     """True if a command holds another that starts vLLM, such as `bash -c "vllm serve …"`."""
-    if not words or (words[0].text or b"").rpartition(b"/")[2] in _TALKERS:
+    if not words or _only_talks(words):
         return False
     return any(_STARTS_VLLM.search(word.text or word.source) for word in words)
 
@@ -198,7 +202,7 @@ def _indirect(words: list[Word]) -> tuple[str, str]:
     name = words[0].source.decode("utf-8", "replace")
     if any(_CONTAINER.search(word.text or word.source) for word in words):
         return (
-            f"vLLM runs in a container, started by `{name}`",
+            "vLLM runs in a container",
             "publish its port on loopback only: -p 127.0.0.1:8000:8000",
         )
     return (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 
 from ..engine import Look, Step
 from ..model import Finding, Level, Run, UnitIs, VllmAnswers, Wait
+from ..server import FileState, Server
 from ..ssh import UNITS, find_ssh_ports
 from ..vllm import KEY_NAME, Readiness, Vllm, find_vllm, last_words
 
@@ -27,7 +29,7 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 
 def check_os(look: Look) -> Finding:
-    release = look.server.read("/etc/os-release")
+    release = read_through(look.server, "/etc/os-release")
     fields = dict(re.findall(r'^(\w+)="?(.*?)"?$', release.text if release else "", re.M))
     name = fields.get("PRETTY_NAME", "an unknown system")
     if fields.get("ID") == "ubuntu" and fields.get("VERSION_ID") == "24.04":
@@ -39,6 +41,14 @@ def check_os(look: Look) -> Finding:
         remedy="to try all the same, answer preflight: {accept: [preflight.os]}",
         evidence={"id": fields.get("ID"), "version_id": fields.get("VERSION_ID")},
     )
+
+
+def read_through(server: Server, path: str) -> FileState | None:
+    """The file that the path leads to: /etc/os-release is a link on most systems (os-release(5))."""
+    state = server.read(path)
+    if state is not None and state.kind == "link":
+        return server.read(posixpath.normpath(posixpath.join(posixpath.dirname(path), state.text)))
+    return state
 
 
 def check_systemd(look: Look) -> Finding:

@@ -11,7 +11,7 @@ PACKAGED_CADDYFILE = b"# The Caddyfile that the package brings\n"
 ADDITIONS = "/etc/caddy/vllm-https.d"
 
 
-def render_caddyfile(look: Look, port: int) -> str:
+def render_caddyfile(look: Look, upstream: str) -> str:
     """The whole Caddyfile of mode internal, formatted as `caddy fmt` would."""
     proxy = look.answers.proxy
     hosts = find_hosts(look)
@@ -19,7 +19,7 @@ def render_caddyfile(look: Look, port: int) -> str:
         "Caddyfile.j2",
         hosts=hosts,
         sites=", ".join(f"https://{url_host(host)}" for host in hosts),
-        port=port,
+        upstream=upstream,
         protocols="h1 h2 h3" if proxy.http3 else "h1 h2",
         access_log=proxy.access_log,
         hsts=proxy.hsts,

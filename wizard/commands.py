@@ -232,12 +232,12 @@ def _run(session: Session, book: journal.Journal, request: dict[str, Any], text:
 
 def _warnings(results: Results) -> tuple[str, ...]:
     """Said first: what a failure leaves half done."""
-    by_id = {result.step.id: result for result in results}
+    bound = any(result.step.id == "bind" and result.status in (Status.OK, Status.CHANGED) for result in results)
     failed = next((result for result in results if result.status in (Status.FAILED, Status.BLOCKED)), None)
-    bound = by_id["bind"].status in (Status.OK, Status.CHANGED)
-    if failed is None or not bound:
+    if failed is None or not bound or failed.step.prove is not None:
         return ()
-    return (
+    said = (
         f"the API is local only now: vLLM is bound to 127.0.0.1, and {failed.step.title} did not succeed. "
-        "Run the same command again when its cause is put right; `vllm-https-setup rollback` brings the old state back",
+        "Run the same command again when its cause is put right; `vllm-https-setup rollback` brings the old state back"
     )
+    return (said,)

@@ -50,9 +50,9 @@ class Journal:
         self.owned: Owned = load_owned(files.read(paths.OWNED))
         self._step = ""
         self._backups = 0
-        self._events: IO[str] = open(self.directory / "journal.jsonl", "a", encoding="utf-8", opener=_private)
+        self._events: IO[str] = _append(str(self.directory / "journal.jsonl"), 0o600)
         files.make_directories(paths.LOG, 0o750)
-        self._log: IO[str] = open(log_path(run), "a", encoding="utf-8", opener=_readable_by_group)
+        self._log: IO[str] = _append(log_path(run), 0o640)
         os.chmod(log_path(run), 0o640)
 
     def close(self) -> None:
@@ -161,12 +161,10 @@ class Journal:
             files.write(paths.OWNED, owned.dump().encode(), mode=0o600)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
-
-
-def _readable_by_group(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o640)
+def _append(path: str, mode: int) -> IO[str]:
+    """The file, opened to append to, for as long as its user lives. Never through a link."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 
 def _sign(ok: bool | None) -> str:
@@ -254,7 +252,7 @@ def find_unfinished() -> PastRun | None:
 def mark_continued(run: str, by: str) -> None:
     """Says in a killed run's journal which run completed its work."""
     line = json.dumps({"at": round(time.time(), 3), "event": "continued", "by": by})
-    with open(run_directory(run) / "journal.jsonl", "a", encoding="utf-8", opener=_private) as opened:
+    with _append(str(run_directory(run) / "journal.jsonl"), 0o600) as opened:
         opened.write("\n" + line + "\n")
 
 

@@ -75,7 +75,7 @@ class LiveServer(Facts):
             probe = action.until(self)
             if probe.detail != said:
                 said = probe.detail
-                self.machine.observer.note(f"{action.what}: {said}")
+                self.machine.observer.note(said)
             if probe.done:
                 return Output(0, probe.detail)
             left = until - time.monotonic()

@@ -1,4 +1,7 @@
-"""owned.json: what is ours, so that it can be undone. Each thing's state before our first touch, and what we last wrote."""
+"""owned.json: what is ours, so that it can be undone.
+
+Each thing's state before our first touch, and what we last wrote.
+"""
 
 from __future__ import annotations
 

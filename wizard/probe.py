@@ -14,6 +14,7 @@ import time
 
 SIOCGIFFLAGS = 0x8913
 IFF_UP = 0x1
+ROUNDS = 5
 
 
 def wait_until_joined(until: float) -> None:
@@ -38,7 +39,8 @@ def state_of(code: int) -> tuple[str, str]:
     return "unknown", errno.errorcode.get(code, str(code))
 
 
-def try_all(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, str, float]]:
+def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, str, float]]:
+    """One SYN to each target, and what came back within `patience` seconds."""
     selector = selectors.DefaultSelector()
     found: list[tuple[str, str, float]] = [("filtered", "no answer", patience * 1000)] * len(targets)
     began = time.monotonic()
@@ -60,6 +62,19 @@ def try_all(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, 
             found[key.data] = (*state_of(code), round((time.monotonic() - began) * 1000, 2))
             selector.unregister(answered)
             answered.close()
+    for key in list(selector.get_map().values()):
+        assert isinstance(key.fileobj, socket.socket)
+        key.fileobj.close()
+    return found
+
+
+def try_all(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, str, float]]:
+    """Silence counts only in a round in which another target answered: the pair's first packets may be lost."""
+    found = try_once(targets, patience)
+    for _ in range(ROUNDS - 1):
+        if any(state in ("open", "refused") for state, *_ in found):
+            break
+        found = try_once(targets, patience)
     return found
 
 

@@ -81,8 +81,10 @@ class Text:
     def lines(self, document: Document) -> Iterator[str]:
         for warning in document["warnings"]:
             yield f"{self._sign('!')} {warning}"
+        whole = document["command"] in ("plan", "status")
         for step in document["steps"]:
-            yield from self.step(step, planned=document["command"] == "plan")
+            if step["status"] != "skipped" and step["id"] != "https_test":
+                yield from self.step(step, whole=whole, planned=document["command"] == "plan")
         if document["tests"]:
             yield "Final test"
             for row in document["tests"]:
@@ -90,20 +92,20 @@ class Text:
         yield ""
         yield from self.closing(document)
 
-    def step(self, step: Document, *, planned: bool) -> Iterator[str]:
+    def step(self, step: Document, *, whole: bool, planned: bool) -> Iterator[str]:
+        """The step and its findings; after a run, which has told what it did, only what is not in order."""
         words = {
             "ok": "in order",
             "changed": "would be changed" if planned else "changed",
             "failed": "FAILED",
             "blocked": "BLOCKED",
         }
-        if step["status"] not in words or step["id"] == "https_test":
-            return
         yield f"{step['title']}: {words[step['status']]}"
         for finding in step["findings"]:
-            yield f"  {self._sign(SIGNS[finding['level']])} {finding['summary']}"
-            if finding["remedy"]:
-                yield f"      {finding['remedy']}"
+            if whole or finding["level"] not in ("ok", "info"):
+                yield f"  {self._sign(SIGNS[finding['level']])} {finding['summary']}"
+                if finding["remedy"]:
+                    yield f"      {finding['remedy']}"
         for change in step["changes"] if planned else ():
             yield from self.change(change)
 
@@ -116,7 +118,8 @@ class Text:
                 yield f"    … {change['for']} (at most {change['timeout_s']:.0f} s){interrupts}"
             case kind:
                 yield f"    {kind} {change['path']}{interrupts}"
-                yield from (f"      {line}" for line in change["diff"].splitlines()[2:])
+                if kind == "write":
+                    yield from (f"      {line}" for line in change["diff"].splitlines()[2:])
 
     def row(self, row: Document) -> Iterator[str]:
         sign = {True: "✓", False: "✗", None: "!"}[row["ok"]]

@@ -38,10 +38,10 @@ def find_ssh_ports(look: Look) -> SshPorts:
     if look.operator is not None and look.operator.port:
         note(look.operator.port, "you are connected through it")
     for listener in look.server.listeners():
-        if listener.program in PROGRAMS or listener.unit in UNITS:
-            # A forwarded port (ssh -L, -R) belongs to a session's scope, not to the service, and is loopback.
-            if listener.unit in ("", *UNITS) and not listener.is_loopback:
-                note(listener.port, "sshd listens on it")
+        # A forwarded port (ssh -R) is sshd's too, but of a session's scope, or on loopback.
+        of_service = listener.unit in UNITS or (listener.program in PROGRAMS and not listener.unit)
+        if of_service and not listener.is_loopback:
+            note(listener.port, "sshd listens on it")
     socket = look.server.units(*UNITS)["ssh.socket"]
     if socket.is_active:
         for _, port in parse_socket_listen(socket.properties.get("Listen", "")):

@@ -44,6 +44,12 @@ class Vllm:
     def own_listeners(self) -> tuple[Listener, ...]:
         return tuple(one for one in self.listeners if one.port == self.port)
 
+    @property
+    def upstream(self) -> str:
+        """Where the proxy finds it: the loopback address that it listens on."""
+        addresses = {one.address for one in self.own_listeners}
+        return f"[::1]:{self.port}" if addresses == {"::1"} else f"127.0.0.1:{self.port}"
+
     def request(self, path: str, *, with_key: bool, timeout_s: float = 5) -> Request:
         """A request to vLLM itself, at the address that it listens on."""
         addresses = [one.address for one in self.own_listeners]
@@ -129,6 +135,6 @@ class Readiness:
                 return Probe(None, f"still listening on {', '.join(sorted(addresses))}")
             response = server.vllm_ready(vllm.request("/v1/models", with_key=True))
             if response.status in (200, 401):
-                return Probe(True, f"answers after {self._looks} looks")
+                return Probe(True, "vLLM answers")
         # vLLM's words cost a command: not in the first moments, when most waits are over.
         return Probe(None, last_words(server, vllm.unit.name) if self._looks > 8 else "loading")

@@ -122,7 +122,7 @@ def parse_deb822(text: str) -> tuple[Source, ...]:
                 uris=tuple(stanza["uris"].split()),
                 suites=tuple(stanza.get("suites", "").split()),
                 components=tuple(stanza.get("components", "").split()),
-                signed_by=stanza.get("signed-by") or None,
+                signed_by=stanza.get("signed-by", "").strip() or None,
                 enabled=stanza.get("enabled", "yes").lower() not in ("no", "false", "0", "off", "without", "disable"),
             )
         )

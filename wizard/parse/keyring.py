@@ -57,10 +57,9 @@ def dearmor(data: bytes) -> bytes | None:
     from pysequoia import Cert
 
     try:
-        certs = Cert.split_bytes(data)
+        return b"".join(bytes(cert) for cert in Cert.split_bytes(data)) or None
     except Exception:  # the library promises no narrower type
         return None
-    return b"".join(bytes(cert) for cert in certs) or None
 
 
 def _read_cert(cert: "Cert") -> Key | None:

@@ -4,6 +4,7 @@ The grammar is tree-sitter's for bash; here is only what a word means once quote
 and which variables have one value that can be proven.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 _MAX_DEPTH = 8
 # What stands in one of these runs in the order of the text, once it is reached.
 _BLOCKS = frozenset({"program", "compound_statement", "do_group"})
-_WRITERS = frozenset({"read", "unset", "printf", "getopts", "mapfile", "readarray", "let", "declare", "typeset"})
+_WRITERS = frozenset(b"read unset printf getopts mapfile readarray let declare typeset local export readonly".split())
+_SETS_DEFAULT = re.compile(rb"\$\{([A-Za-z_]\w*):?=")
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,17 @@ class Script:
         if not assignments:
             return (word,)
         if assignments[0].array:
-            if not (b"[@]" in word.source or b"[*]" in word.source) or word.before or word.after:
+            whole = b"[@]" in word.source or (b"[*]" in word.source and not word.quoted)
+            if not whole or word.before or word.after:
                 return (word,)
-            return tuple(
+            known_words = tuple(
                 replace(known, origin=word.variable, conditional=known.conditional or element.conditional)
                 for assignment in assignments
                 for element in self._elements(assignment, use)
                 for known in self.expand(element, use, depth + 1)
             )
+            splits = not word.quoted and any(len((known.text or b"-").split()) != 1 for known in known_words)
+            return (word,) if splits else known_words
         # One value: an unknown part of it leaves the whole unknown.
         inner = self.expand(assignments[0].words[0], use, depth + 1) if assignments[0].words else ()
         if len(inner) > 1 or (inner and inner[0].text is None):
@@ -176,8 +181,16 @@ class Script:
                 )
             elif node.type == "command":
                 words = self.words(node)
-                if words and words[0].text is not None and words[0].text.decode("latin-1") in _WRITERS:
-                    names.update((word.text or b"").decode("latin-1") for word in words[1:])
+                if words and words[0].text in _WRITERS:
+                    names.update(_target(word) for word in words[1:])
+            elif node.type == "declaration_command":
+                names.update(
+                    _target(self.word(child))
+                    for child in node.named_children
+                    if child.type in ("word", "string", "raw_string", "concatenation")
+                )
+            elif node.type == "expansion" and (found := _SETS_DEFAULT.match(self._text(node))):
+                names.add(found[1].decode("latin-1"))
         return frozenset(names)
 
     def _assignment(self, node: "Node") -> Assignment:
@@ -260,6 +273,12 @@ class Script:
 
     def _text(self, node: "Node") -> bytes:
         return self.source[node.start_byte : node.end_byte]
+
+
+def _target(word: Word) -> str:
+    """The variable that `export "NAME=value"` or `read NAME` sets."""
+    text = word.text if word.text is not None else (word.before.text if word.before else None)
+    return (text or b"").partition(b"=")[0].decode("latin-1")
 
 
 def _ancestors(node: "Node") -> Iterator[int]:

@@ -19,9 +19,11 @@ class SshConnection:
 
 
 def parse_sshd_config_dump(text: str) -> tuple[int, ...]:
-    """Ports of `sshd -T`, sorted, from both its `port` and its `listenaddress` lines."""
-    found = (pattern.match(line) for line in text.split("\n") for pattern in (_PORT, _LISTEN))
-    return tuple(sorted({port for match in found if match and 0 < (port := int(match[1])) <= 65535}))
+    """Ports of `sshd -T`, sorted; () where it failed.
+
+    The `listenaddress` lines decide, since a Port without any address of its own is not listened on.
+    """
+    return _ports(_LISTEN, text) or _ports(_PORT, text)
 
 
 def parse_ssh_connection(value: str) -> SshConnection | None:
@@ -34,6 +36,11 @@ def parse_ssh_connection(value: str) -> SshConnection | None:
     if client is None or server is None or client_port is None or server_port is None:
         return None
     return SshConnection(client, client_port, server, server_port)
+
+
+def _ports(pattern: re.Pattern[str], text: str) -> tuple[int, ...]:
+    found = (pattern.match(line) for line in text.split("\n"))
+    return tuple(sorted({port for match in found if match and 0 < (port := int(match[1])) <= 65535}))
 
 
 def _address(text: str) -> str | None:

@@ -15,20 +15,25 @@ _LISTEN = re.compile(r"(?:^|\s)(\[[^\]\s]*\]|[0-9.]+|\*)(?:%[^:\s]+)?:(\d{1,5})(
 
 def parse_show(text: str) -> dict[str, dict[str, str]]:
     """Properties of each unit by its Id ('' without one); items of a list are joined by newlines."""
+    blocks: list[dict[str, str]] = []
+    ended = True
+    for line in text.replace("\r\n", "\n").split("\n"):
+        found = _PROPERTY.match(line)
+        if not line.strip():
+            ended = True
+        elif found is not None:
+            if ended:
+                blocks.append({})
+            _add(blocks[-1], found[1], found[2])
+            ended = False
+        elif blocks:
+            # The rest of a value with line breaks in it, such as an argument of bash -c.
+            name = next(reversed(blocks[-1]))
+            blocks[-1][name] += ("\n\n" if ended else "\n") + line
+            ended = False
     units: dict[str, dict[str, str]] = {}
-    last: dict[str, str] = {}
-    for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n")):
-        lines = block.strip("\n")
-        if not lines:
-            continue
-        if last and not _PROPERTY.match(lines.partition("\n")[0]):
-            # A value with a blank line in it, such as an argument of bash -c.
-            name = next(reversed(last))
-            last[name] += "\n\n" + lines
-            continue
-        last = _parse_block(lines)
-        units.setdefault(last.get("Id", ""), {}).update(last)
-        last = units[last.get("Id", "")]
+    for block in blocks:
+        units.setdefault(block.get("Id", ""), {}).update(block)
     return units
 
 
@@ -65,19 +70,9 @@ def parse_socket_listen(value: str) -> tuple[tuple[str, int], ...]:
     )
 
 
-def _parse_block(text: str) -> dict[str, str]:
-    properties: dict[str, str] = {}
-    name = ""
-    for line in text.split("\n"):
-        found = _PROPERTY.match(line)
-        if found is None:
-            # The rest of a value that has a newline in it.
-            if name:
-                properties[name] += "\n" + line
-            continue
-        name = found[1]
-        properties[name] = f"{properties[name]}\n{found[2]}" if properties.get(name) else found[2]
-    return properties
+def _add(properties: dict[str, str], name: str, value: str) -> None:
+    before = properties.pop(name, "")
+    properties[name] = f"{before}\n{value}" if before else value
 
 
 def _split_arguments(text: str) -> tuple[str, ...]:

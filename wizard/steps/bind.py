@@ -10,7 +10,6 @@ from ..parse.launch import bind_to
 from ..vllm import Readiness, Vllm, find_vllm
 
 LOOPBACK = "127.0.0.1"
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 def inspect(look: Look) -> Iterator[Finding]:

@@ -100,7 +100,7 @@ def denied(firewall: Firewall, port: int, protocol: str) -> Finding | None:
             return Finding(
                 "firewall.denied",
                 Level.BLOCKED,
-                f"a rule of yours denies {port}/{protocol} ({rule.action} {rule.port}/{rule.protocol}, IPv{rule.family})",
+                f"a rule of yours denies {port}/{protocol} ({rule.action} {_words(rule)}, IPv{rule.family})",
                 remedy=f"if it may go: sudo ufw delete {rule.action} {_words(rule)}; then run this again",
                 evidence={"rule": f"{rule.action} {_words(rule)}", "comment": rule.comment},
             )

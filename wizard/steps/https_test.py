@@ -23,6 +23,8 @@ BLOCKED_PATHS = (
     *("/invocations", "/ping", "/load", "/pooling", "/v1", "/v1/../metrics", "/v1/%2e%2e/version"),
 )
 FOREIGN = "not-this-server.invalid"
+CHAT = "/v1/chat/completions"
+ROUTES = (CHAT, "/v1/completions", "/v1/embeddings")
 NO_SUCH_ROUTE = (400, 404, 405, 501)
 MODERN = ("TLSv1.2", "TLSv1.3")
 
@@ -70,13 +72,16 @@ def prove(look: Look) -> Iterator[TestRow]:
     """Every row of the final test. The packets run beside the requests: silence takes its time."""
     vllm = find_vllm(look)
     endpoint = Endpoint(look, vllm, own_address(look), endpoint_host(look))
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(2) as beside:
         packets = beside.submit(lambda: list(prove_net(look, vllm)))
         yield from prove_tls(endpoint)
         yield row("api.unauthorized", *unauthorized(endpoint))
         model, models = list_models(endpoint)
         yield models
-        yield from prove_model(endpoint, model)
+        stream = beside.submit(ask_stream, endpoint, model, CHAT)
+        route, chat = ask_chat(endpoint, model)
+        yield chat
+        yield stream.result() if route == CHAT else ask_stream(endpoint, model, route)
         yield prove_blocked(endpoint)
         if look.answers.tls.mode != "internal":
             yield prove_redirect(endpoint)
@@ -119,16 +124,6 @@ def list_models(endpoint: Endpoint) -> tuple[str | None, TestRow]:
     return model, row("api.models", (True, f"200; lists {model}", None), response.ms)
 
 
-def prove_model(endpoint: Endpoint, model: str | None) -> Iterator[TestRow]:
-    if model is None:
-        for name in ("api.chat", "api.stream"):
-            yield row(name, (None, "no model is listed", None), 0)
-        return
-    route, chat = ask_chat(endpoint, model)
-    yield chat
-    yield ask_stream(endpoint, model, route)
-
-
 def payload(endpoint: Endpoint, model: str, route: str, *, stream: bool) -> dict[str, Any]:
     answers = endpoint.look.answers.test
     asked: dict[str, Any] = {"model": model, "max_tokens": answers.max_tokens, "stream": stream}
@@ -139,11 +134,13 @@ def payload(endpoint: Endpoint, model: str, route: str, *, stream: bool) -> dict
     return {**asked, "prompt": answers.prompt}
 
 
-def ask_chat(endpoint: Endpoint, model: str) -> tuple[str, TestRow]:
-    """A chat; for a model without a chat route a completion, or an embedding."""
+def ask_chat(endpoint: Endpoint, model: str | None) -> tuple[str, TestRow]:
+    """A chat; for a model without a chat route a completion, or an embedding. Also says by which route."""
+    if model is None:
+        return CHAT, row("api.chat", (None, "no model is listed", None), 0)
     timeout = endpoint.look.answers.test.timeout
     answers = []
-    for route in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+    for route in ROUTES:
         body = payload(endpoint, model, route, stream=False)
         answers.append(endpoint.ask(endpoint.request(route, key=True, body=body, timeout_s=timeout)))
         if answers[-1].status not in NO_SUCH_ROUTE:
@@ -179,8 +176,10 @@ def _said(answer: dict[str, Any]) -> str:
     return ""
 
 
-def ask_stream(endpoint: Endpoint, model: str, route: str) -> TestRow:
+def ask_stream(endpoint: Endpoint, model: str | None, route: str) -> TestRow:
     """Pieces have to arrive one by one: a proxy that buffers delivers them all at once."""
+    if model is None:
+        return row("api.stream", (None, "no model is listed", None), 0)
     if route.endswith("/embeddings"):
         return row("api.stream", (None, "an embedding model does not stream", None), 0)
     body = payload(endpoint, model, route, stream=True)

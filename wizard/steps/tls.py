@@ -89,7 +89,7 @@ def is_packaged(state: FileState, look: Look) -> bool:
 
 
 def check_caddyfile(look: Look) -> Finding:
-    wanted = render_caddyfile(look, find_vllm(look).port).encode()
+    wanted = render_caddyfile(look, find_vllm(look).upstream).encode()
     state = look.server.read(CADDYFILE)
     if state is not None and state.kind != "file":
         remedy = f"look at it: ls -l {CADDYFILE}; move it away, then run this again"

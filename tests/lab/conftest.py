@@ -1,0 +1,55 @@
+"""One lab per test process, and hosts that are thrown away after their test."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Lab, Server, ServerSpec, ensure_program_layer
+from tests.lab.operator import Operator
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A running lab: the network, the gate, the machine outside."""
+    with Lab() as running:
+        yield running
+
+
+@pytest.fixture
+def boot(lab: Lab) -> Iterator[Callable[[ServerSpec], Server]]:
+    """Boots hosts that end with the test."""
+    booted: list[Server] = []
+
+    def one(spec: ServerSpec) -> Server:
+        booted.append(lab.boot(spec))
+        return booted[-1]
+
+    yield one
+    for server in booted:
+        server.discard()
+
+
+@pytest.fixture
+def server(boot: Callable[[ServerSpec], Server]) -> Server:
+    """A host in the guide's exact state: vLLM on all interfaces, no firewall."""
+    return boot(ServerSpec())
+
+
+@pytest.fixture(scope="session")
+def program(lab: Lab) -> Path:
+    """The layer that brings this checkout's program."""
+    return ensure_program_layer(Path(__file__).resolve().parents[2], lab.suite)
+
+
+@pytest.fixture
+def attend(program: Path, lab: Lab, boot: Callable[[ServerSpec], Server]) -> Callable[[ServerSpec], Operator]:
+    """Boots hosts that have the program, each with its operator."""
+    return lambda spec: Operator(lab, boot(replace(spec, layers=(*spec.layers, program))))
+
+
+@pytest.fixture
+def operator(attend: Callable[[ServerSpec], Operator]) -> Operator:
+    """The operator of an exposed host that has the program."""
+    return attend(ServerSpec())

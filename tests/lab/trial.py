@@ -1,0 +1,233 @@
+"""`./try`: a throw-away server with an exposed vLLM, set up over SSH as an operator would, and seen from outside."""
+
+import argparse
+import contextlib
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from tests.lab import cache
+from tests.lab.lab import Lab
+from tests.lab.machine import CommandFailed, LabUnavailable
+from tests.lab.program import ensure_program_layer
+from tests.lab.server import Server
+from tests.lab.spec import CANARY, ServerSpec
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PORTS = {22: "SSH", 80: "http", 443: "HTTPS", 8000: "vLLM"}
+WORDS = {"open": "open", "refused": "closed", "filtered": "closed, no answer at all"}
+ANSWERS = "/home/operator/answers.yaml"
+
+
+class Ended(Exception):
+    """SIGTERM: the same orderly end as Ctrl-C."""
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def kept() -> Path:
+    """Where a server that --keep left up says who it is."""
+    return cache.directory() / "kept"
+
+
+def answers_for(lab: Lab, given: str | None) -> bytes:
+    """The answers, with the fingerprint of the throw-away repository's key."""
+    from wizard import answers
+
+    text = Path(given).read_bytes() if given else b"version: 1\ntls:\n  mode: internal\n"
+    loaded = answers.load(text)
+    pinned = loaded.caddy.model_copy(update={"key_fingerprint": lab.key_fingerprint})
+    return answers.dump(loaded.model_copy(update={"caddy": pinned})).encode()
+
+
+def look_from_outside(lab: Lab, server: Server) -> None:
+    """What another machine meets: ports, and vLLM's own endpoint."""
+    for port, name in PORTS.items():
+        state = lab.outside.tcp(server.address, port, 1)
+        say(f"    {port:>5}/tcp  {name:<6} {WORDS.get(state, state)}")
+    url = f"http://{server.address}:8000/metrics"
+    answer = ask(lab, "-o", "/dev/null", "-w", "%{http_code}", url)
+    said = {"000": "no answer", "200": "200: anybody may read it, in clear"}.get(answer, answer)
+    say(f"    GET {url}  {said}")
+
+
+def ask(lab: Lab, *words: str) -> str:
+    """curl, from the machine outside."""
+    return lab.outside.run(["curl", "-s", "-m", "5", *words], check=False).stdout.strip()
+
+
+def show_client(lab: Lab, server: Server, base_url: str) -> bool:
+    """What a client types, and what it gets; False where that is not as it should be."""
+    root = lab.outside.key.with_name("root.crt")
+    root.write_bytes(server.get("/etc/vllm-https-setup/root.crt"))
+    trust, code = ("--cacert", str(root)), ("-o", "/dev/null", "-w", "%{http_code}")
+    header = lab.outside.key.with_name("header")
+    header.write_text(f"Authorization: Bearer {CANARY}\n")
+    header.chmod(0o600)
+    without = ask(lab, *trust, *code, f"{base_url}/models")
+    with_key = ask(lab, *trust, *code, "-H", f"@{header}", f"{base_url}/models")
+    elsewhere = ask(lab, *trust, *code, f"{base_url.removesuffix('/v1')}/metrics")
+    say(f"    GET {base_url}/models  {without} without the key, {with_key} with it")
+    say(f"    GET {base_url.removesuffix('/v1')}/metrics    {elsewhere}")
+    say()
+    say("What a client types (root.crt is the server's /etc/vllm-https-setup/root.crt):")
+    say(f"    curl --cacert root.crt {base_url}/chat/completions \\")
+    say('      -H "Authorization: Bearer $VLLM_API_KEY" -H "Content-Type: application/json" \\')
+    say("""      -d '{"model": "phi-4-mini", "messages": [{"role": "user", "content": "Hello"}]}'""")
+    return (without, with_key, elsewhere) == ("401", "200", "404")
+
+
+def try_once(lab: Lab, given: str | None) -> int:
+    """The whole trial on one server. Returns apply's exit code, or 1 where the client's view is not right."""
+    say("Booting a server: Ubuntu's name, a real systemd, ufw, sshd and apt; vLLM is a stand-in.")
+    server = lab.boot(ServerSpec(name="gpu-01", layers=(ensure_program_layer(CHECKOUT),)))
+    server.put(ANSWERS, answers_for(lab, given), 0o600, "operator:operator")
+    say()
+    say("Before, from another machine:")
+    look_from_outside(lab, server)
+    say()
+    command = f"sudo vllm-https-setup apply --answers {shlex.quote(ANSWERS)}"
+    say(f"operator@gpu-01:~$ {command}")
+    with server.ssh_popen(command) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            say(line.decode(errors="replace").rstrip("\n"))
+        code = process.wait()
+    say()
+    if code not in (0, 5):
+        say(f"apply ended with exit code {code}.")
+        return code
+    say("After, from another machine:")
+    look_from_outside(lab, server)
+    right = show_client(lab, server, f"https://{server.address}/v1")
+    return code or (0 if right else 1)
+
+
+def enter(command: Sequence[str]) -> int:
+    """SSH into the server that --keep left up."""
+    try:
+        words = (kept() / "ssh").read_text().split("\0")
+    except FileNotFoundError:
+        say("no server is up; ./try --keep leaves one up")
+        return 1
+    return os.execvp(words[0], [*words, *command])
+
+
+def end() -> int:
+    """Ends the server that --keep left up, and waits until nothing is left of it."""
+    try:
+        pid = int((kept() / "pid").read_text())
+    except (FileNotFoundError, ValueError):
+        say("no server is up")
+        return 0
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + 30
+    while (kept() / "pid").exists() and Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    for name in ("pid", "ssh"):
+        (kept() / name).unlink(missing_ok=True)
+    say("ended")
+    return 0
+
+
+def stay(lab: Lab, server: Server, tell: int, code: int) -> None:
+    """Keeps the lab up, without a terminal, until --end."""
+    kept().mkdir(parents=True, exist_ok=True)
+    (kept() / "ssh").write_text("\0".join(server.ssh_argv(tty=True)))
+    (kept() / "pid").write_text(str(os.getpid()))
+    say()
+    say("The server stays up.")
+    say("    enter it:  sudo ./try --enter     (as operator, over SSH; sudo asks for no password)")
+    say("    end it:    sudo ./try --end")
+    os.write(tell, bytes([code]))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.close(tell)
+    while True:
+        signal.pause()
+
+
+def keep(given: str | None) -> int:
+    """The trial in a process of its own, which stays; this one ends with the trial's exit code."""
+    if (kept() / "pid").exists():
+        end()
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        os.close(told)
+        with orderly(), Lab() as lab:
+            code = try_once(lab, given)
+            stay(lab, lab.servers[0], tell, code)
+    os.close(tell)
+    with ended_with(child):
+        answer = os.read(told, 1)
+    if answer:
+        return answer[0]
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@contextlib.contextmanager
+def ended_with(child: int) -> Iterator[None]:
+    """Ctrl-C here ends the process that holds the lab, and waits for its end."""
+    try:
+        yield
+    except BaseException:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        raise
+
+
+@contextlib.contextmanager
+def orderly() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind like Ctrl-C, so that the lab takes itself down."""
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise Ended
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, unwind)
+    try:
+        yield
+    except Ended:
+        sys.exit(143)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./try")
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--answers", metavar="F")
+    parser.add_argument("--end", action="store_true")
+    parser.add_argument("--enter", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    if options.end:
+        return end()
+    if options.enter is not None:
+        return enter(options.enter)
+    try:
+        if options.keep:
+            return keep(options.answers)
+        with orderly(), Lab() as lab:
+            return try_once(lab, options.answers)
+    except LabUnavailable as error:
+        say(f"{error} Without it: ./test fast runs the program on described servers.")
+        return 2
+    except CommandFailed as error:
+        say(f"the lab could not be made: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nended; nothing is left")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+#!/bin/bash
+
+CMD="vllm serve Qwen/Qwen3-8B --host 0.0.0.0 --port 8000"
+echo "Running: $CMD"
+$CMD

@@ -1,0 +1,5 @@
+#!/bin/bash
+
+vllm serve m --host\
+ 0.0.0.0 \
+ --port 8000

@@ -1,0 +1,2 @@
+#!/bin/bash
+vllm serve m --host "" --port 8000

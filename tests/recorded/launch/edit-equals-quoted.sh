@@ -1,0 +1,2 @@
+#!/bin/bash
+exec vllm serve 'Qwen/Qwen3-8B' --host='0.0.0.0' --port="8000"

@@ -1,0 +1,3 @@
+#!/bin/bash
+
+exec vllm serve "$MODEL" --port "$PORT" $EXTRA_ARGS

@@ -1,0 +1,2 @@
+#!/bin/bash
+exec vllm serve m --host ::1

@@ -1,0 +1,3 @@
+#!/bin/bash
+H=127.0.0.1
+exec vllm serve m --host "$H" "$@"

@@ -1,0 +1,6 @@
+#!/bin/bash
+CMD="
+    vllm serve m \
+        --host 0.0.0.0
+        "
+bash -c "${CMD}" &

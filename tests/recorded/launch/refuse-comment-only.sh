@@ -1,0 +1,3 @@
+#!/bin/bash
+# vllm serve m --host 0.0.0.0
+sleep 1

@@ -1,0 +1,2 @@
+#!/bin/bash
+exec vllm serve --config=config.yaml --port 8000

@@ -1,0 +1,2 @@
+#!/bin/bash
+exec vllm serve m --config /etc/vllm/config.yaml

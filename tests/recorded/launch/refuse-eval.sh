@@ -1,0 +1,3 @@
+#!/bin/bash
+CMD="vllm serve m --host 0.0.0.0"
+eval "$CMD"

@@ -1,0 +1,2 @@
+#!/bin/bash
+exec "$(dirname "$0")/start_local_model.sh" llama

@@ -1,0 +1,3 @@
+#!/bin/bash
+run() { echo "+ $*"; "$@"; }
+run vllm serve m --host 0.0.0.0

@@ -1,0 +1,3 @@
+#!/bin/bash
+if true; then
+  vllm serve m --host 0.0.0.0

@@ -1,0 +1,2 @@
+#!/bin/bash
+HOST=0.0.0.0 vllm serve m --host "$HOST"

@@ -1,0 +1,3 @@
+#!/bin/bash
+( HOST=0.0.0.0 )
+vllm serve m --host "$HOST"

@@ -1,0 +1,4 @@
+#!/bin/bash
+HOST=0.0.0.0
+source /opt/vllm/local.conf
+vllm serve m --host $HOST

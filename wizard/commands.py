@@ -14,7 +14,7 @@ from . import answers as answers_file
 from . import files, journal, paths, runs
 from .answers import Answers
 from .engine import StepResult, walk
-from .model import Report, SetupError, Status
+from .model import Report, SetupError, Status, TestRow
 from .report import Document, document_of
 from .server import Operator
 from .session import (
@@ -127,7 +127,11 @@ def apply(command: str, text: bytes | None, tell: Tell) -> Document:
         "continued": unfinished.id if unfinished else None,
     }
     journal.prepare(run, request, text, {"steps": [[c.as_json() for c in step.changes] for step in planned.steps]})
-    runs.start(session.machine, run)
+    try:
+        runs.start(session.machine, run)
+    except SetupError:
+        journal.forget(run)
+        raise
     return _follow(session, command, run, tell)
 
 
@@ -197,7 +201,7 @@ def _run(session: Session, book: journal.Journal, request: dict[str, Any], text:
     if state is None or state.content != text:
         files.write(paths.ANSWERS, text, mode=0o600)
     results = walk(STEPS, session.look, book)
-    rows: tuple[Any, ...] = ()
+    rows: tuple[TestRow, ...] = ()
     failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)
     if not failed:
         tested = run_tests(session, results)
@@ -206,7 +210,7 @@ def _run(session: Session, book: journal.Journal, request: dict[str, Any], text:
             book.tested(row)
     report = Report(
         request["command"],
-        1 if failed else test_exit_code(rows),
+        _exit_code(results, rows),
         steps=tuple(result.applied() for result in results),
         tests=rows,
         endpoint=session.endpoint(rows),
@@ -228,6 +232,15 @@ def _run(session: Session, book: journal.Journal, request: dict[str, Any], text:
     book.line(f"ended with exit code {report.exit_code} after {report.duration_s:.1f} s")
     journal.prune()
     return report.exit_code
+
+
+def _exit_code(results: Results, rows: tuple[TestRow, ...]) -> int:
+    """3 where a check blocked before anything was changed; 1 where anything else did not succeed."""
+    if is_blocked(results) and not any(result.changes for result in results):
+        return 3
+    if any(result.status in (Status.FAILED, Status.BLOCKED) and result.step.prove is None for result in results):
+        return 1
+    return test_exit_code(rows)
 
 
 def _warnings(results: Results) -> tuple[str, ...]:

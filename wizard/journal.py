@@ -25,6 +25,7 @@ from .owned import Owned, load_owned
 from .server import FileState
 
 KEEP_UNCHANGED = 50
+OUTPUT_INTERVAL_S = 0.1
 
 
 def new_run_id(now: float) -> str:
@@ -48,8 +49,9 @@ class Journal:
         self.mask = mask
         self.directory = run_directory(run)
         self.owned: Owned = load_owned(files.read(paths.OWNED))
-        self._step = ""
         self._backups = 0
+        self._said: list[str] = []
+        self._told = 0.0
         self._events: IO[str] = _append(str(self.directory / "journal.jsonl"), 0o600)
         files.make_directories(paths.LOG, 0o750)
         self._log: IO[str] = _append(log_path(run), 0o640)
@@ -78,11 +80,19 @@ class Journal:
         self.line(f"$ {line}")
 
     def output(self, text: str) -> None:
-        # Output of tools that steps read (rulesets, package lists) is long, and of no use while it comes.
-        self.event("output", text=text[-2000:])
-        self.line(text, "    ")
+        """Lines that come close together (a list of packages) are one event."""
+        self._said.append(text)
+        if time.monotonic() - self._told > OUTPUT_INTERVAL_S:
+            self._tell_output()
+
+    def _tell_output(self) -> None:
+        said, self._said, self._told = "".join(self._said), [], time.monotonic()
+        if said:
+            self.event("output", text=said)
+            self.line(said, "    ")
 
     def ended(self, code: int, seconds: float) -> None:
+        self._tell_output()
         self.event("command_ended", code=code, seconds=round(seconds, 3))
         self.line(f"→ exit {code}, {seconds:.2f} s", "    ")
 
@@ -90,10 +100,13 @@ class Journal:
         self.event("note", text=text)
         self.line(f"- {text}")
 
+    def progress(self, text: str) -> None:
+        self.event("progress", text=text)
+        self.line(f"… {text}")
+
     # ── the engine's watcher ──
 
     def step_began(self, step: Step) -> None:
-        self._step = step.id
         self.event("step_began", step=step.id, title=step.title)
         self.line(f"══ {step.title}")
 
@@ -184,6 +197,7 @@ class PastRun:
     ended: float | None
     exit_code: int | None
     changed: bool
+    started: bool = False
     continued_by: str | None = None
 
 
@@ -234,6 +248,8 @@ def _past_run(run: str) -> PastRun | None:
     past = PastRun(run, str(request.get("command")), float(request.get("began", 0)), None, None, False)
     for event in events:
         match event.get("event"):
+            case "run":
+                past = replace(past, started=True)
             case "action_began":
                 past = replace(past, changed=True)
             case "end":
@@ -244,9 +260,14 @@ def _past_run(run: str) -> PastRun | None:
 
 
 def find_unfinished() -> PastRun | None:
-    """The newest run, if it began and never ended: it was killed, or the power went."""
-    newest = next(past_runs(), None)
+    """The newest run that began, if it never ended: it was killed, or the power went."""
+    newest = next((past for past in past_runs() if past.started), None)
     return newest if newest is not None and newest.ended is None else None
+
+
+def forget(run: str) -> None:
+    """Removes the directory of a run that never began."""
+    shutil.rmtree(run_directory(run), ignore_errors=True)
 
 
 def mark_continued(run: str, by: str) -> None:

@@ -44,7 +44,7 @@ class LiveServer(Facts):
                 return output
             if time.monotonic() > until:
                 return Output(output.code, output.out, f"{output.err}\n{passing}")
-            self.machine.observer.note(passing)
+            self.machine.observer.progress(passing)
             time.sleep(1)
 
     def _write(self, action: Write) -> None:
@@ -75,7 +75,7 @@ class LiveServer(Facts):
             probe = action.until(self)
             if probe.detail != said:
                 said = probe.detail
-                self.machine.observer.note(said)
+                self.machine.observer.progress(said)
             if probe.done:
                 return Output(0, probe.detail)
             left = until - time.monotonic()

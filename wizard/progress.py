@@ -13,7 +13,6 @@ class Progress:
 
     def __init__(self, to: TextIO) -> None:
         self._to = to
-        self._waiting = False
 
     def tell(self, event: dict[str, Any]) -> None:
         line = self._line(event)
@@ -27,13 +26,10 @@ class Progress:
             case "step_began":
                 return f"{event['title']}"
             case "action_began":
-                change = event["change"]
-                self._waiting = change["kind"] == "wait"
-                return f"  {self._change(change)}"
-            case "note" if self._waiting and "://" not in event["text"]:
+                return f"  {self._change(event['change'])}"
+            case "progress":
                 return f"      {event['text']}"
             case "action_ended":
-                self._waiting = False
                 return "" if event["ok"] else f"      failed: {event['said']}"
             case "step_ended":
                 return f"  {WORDS.get(event['status'], event['status'])} ({event['seconds']:.1f} s)"

@@ -93,6 +93,8 @@ def start(machine: RealMachine, run: str) -> None:
     argv = (
         *("systemd-run", "--quiet", "--collect", f"--unit={paths.RUN_UNIT}", "--service-type=exec"),
         *("--description=vllm-https-setup: a run", "--property=KillMode=mixed", "--property=UMask=0022"),
+        # Asked to stop it ends after the action that it is at: a restart of vLLM, or dpkg.
+        "--property=TimeoutStopSec=300",
         *("--property=WorkingDirectory=/", "--", *own_command("run", run)),
     )
     output: Output = machine.command(argv, timeout_s=30)

@@ -28,7 +28,10 @@ GRACE_S = 2.0
 
 
 class Observer(Protocol):
-    """Who is told of everything that the machine does: the journal, or nobody."""
+    """Who is told of everything that the machine does: the journal, or nobody.
+
+    A note is for the log; progress is for whoever watches, too.
+    """
 
     def command(self, line: str) -> None: ...
 
@@ -37,6 +40,8 @@ class Observer(Protocol):
     def ended(self, code: int, seconds: float) -> None: ...
 
     def note(self, text: str) -> None: ...
+
+    def progress(self, text: str) -> None: ...
 
 
 class Nobody:
@@ -47,6 +52,8 @@ class Nobody:
     def ended(self, code: int, seconds: float) -> None: ...
 
     def note(self, text: str) -> None: ...
+
+    def progress(self, text: str) -> None: ...
 
 
 def written_out(argv: Sequence[str], environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:

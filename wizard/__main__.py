@@ -1,5 +1,8 @@
-"""Started by systemd and by the launcher: `python -I -m wizard`."""
+#!/opt/vllm-https-setup/bin/python -I
+"""The command: `python -I -m wizard`; a copy of this file is /usr/local/bin/vllm-https-setup."""
 
-from .cli import main
+import sys
 
-raise SystemExit(main())
+from wizard.cli import main
+
+sys.exit(main())

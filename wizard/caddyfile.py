@@ -9,23 +9,68 @@ from .render import render
 # What an overlay takes the package's own Caddyfile for: it is not known before the package is there.
 PACKAGED_CADDYFILE = b"# The Caddyfile that the package brings\n"
 ADDITIONS = "/etc/caddy/vllm-https.d"
+SITE_FILE = "/etc/caddy/vllm-https.caddy"
+CERTIFICATES = "/etc/caddy/vllm-https"
+CERTIFICATE, KEY = f"{CERTIFICATES}/certificate.pem", f"{CERTIFICATES}/key.pem"
+
+
+def serves_http(look: Look) -> bool:
+    """Whether port 80 is ours: for the redirect, and for one of the CA's challenges."""
+    wanted = look.answers.firewall.http
+    return look.answers.tls.mode != "internal" and wanted is not False
 
 
 def render_caddyfile(look: Look, upstream: str) -> str:
-    """The whole Caddyfile of mode internal, formatted as `caddy fmt` would."""
-    proxy = look.answers.proxy
-    hosts = find_hosts(look)
+    """The whole Caddyfile, formatted as `caddy fmt` would."""
     return render(
         "Caddyfile.j2",
-        hosts=hosts,
+        mode=look.answers.tls.mode,
+        hosts=find_hosts(look),
+        protocols="h1 h2 h3" if look.answers.proxy.http3 else "h1 h2",
+        additions=ADDITIONS,
+        site=render_site(look, upstream),
+        catch_all=render_catch_all(look).rstrip("\n"),
+    )
+
+
+def render_catch_all(look: Look) -> str:
+    """The answer for every other name and Host."""
+    return render("catch_all.caddy.j2", mode=look.answers.tls.mode, http=serves_http(look), errors=_errors())
+
+
+def render_site(look: Look, upstream: str) -> str:
+    """Our site alone, without global options."""
+    proxy, tls = look.answers.proxy, look.answers.tls
+    hosts = find_hosts(look) if tls.mode == "internal" else (tls.domain or "",)
+    return render(
+        "site.caddy.j2",
         sites=", ".join(f"https://{url_host(host)}" for host in hosts),
+        http_site=f"http://{tls.domain}" if serves_http(look) else "",
+        tls=_tls(look),
         upstream=upstream,
-        protocols="h1 h2 h3" if proxy.http3 else "h1 h2",
         access_log=proxy.access_log,
         hsts=proxy.hsts,
         compression=" ".join(proxy.compression),
         read_timeout=proxy.read_timeout,
         write_timeout=proxy.write_timeout,
         additions=ADDITIONS,
-        errors=render("errors.caddy.j2").rstrip("\n"),
+        errors=_errors(),
     )
+
+
+def _tls(look: Look) -> str:
+    """The site's tls directive. One issuer is named, so that Caddy asks no other CA where this one fails."""
+    tls = look.answers.tls
+    if tls.mode == "internal":
+        return "tls internal"
+    if tls.mode == "custom":
+        return f"tls {CERTIFICATE} {KEY}"
+    lines = [f"dir {tls.acme_directory}", f"email {tls.email}"]
+    lines += [f"trusted_roots {tls.acme_ca_file}"] if tls.acme_ca_file else []
+    lines += [] if serves_http(look) else ["disable_http_challenge"]
+    inner = "".join(f"\t\t\t{line}\n" for line in lines)
+    return f"tls {{\n\t\tissuer acme {{\n{inner}\t\t}}\n\t}}"
+
+
+def _errors() -> str:
+    return render("errors.caddy.j2").rstrip("\n")

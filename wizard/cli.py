@@ -58,10 +58,9 @@ def build_parser() -> Parser:
     which.add_parser("schema", help="its JSON Schema")
     check = which.add_parser("check", help="all its errors at once")
     check.add_argument("file", metavar="F", help=answers_help)
-    inner: Any = commands.add_parser("run")
-    inner.add_argument("run", help=argparse.SUPPRESS)
-    # What the unit executes is not for people: it is left out of --help.
-    commands._choices_actions = [one for one in commands._choices_actions if one.dest != "run"]
+    # What units execute is not for people: without help it is left out of --help.
+    commands.add_parser("run").add_argument("run")
+    commands.add_parser("refresh").add_argument("--json", action="store_true")
     return parser
 
 
@@ -194,6 +193,15 @@ def repair(options: argparse.Namespace, words: Sequence[str]) -> int:
     return with_report(options, words, lambda: commands.apply("repair", None, progress.tell))
 
 
+def refresh(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """What the unit that watches the certificate's files runs: the tls step alone."""
+    from . import commands
+    from .progress import Progress
+
+    progress = Progress(sys.stdout)
+    return with_report(options, words, lambda: commands.apply("repair", None, progress.tell, only=("tls",)))
+
+
 def status(options: argparse.Namespace, words: Sequence[str]) -> int:
     from . import commands
 
@@ -251,6 +259,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "plan": plan,
     "apply": apply,
     "repair": repair,
+    "refresh": refresh,
     "status": status,
     "test": test,
     "runs": runs,

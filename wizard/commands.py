@@ -6,19 +6,20 @@ import dataclasses
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import answers as answers_file
 from . import files, journal, paths, runs
 from .answers import Answers
-from .engine import StepResult, walk
+from .engine import Step, StepResult, walk
 from .model import Report, SetupError, Status, TestRow
 from .report import Document, document_of
 from .server import Operator
 from .session import (
     Session,
+    Tested,
     find_operator_or_none,
     has_actions,
     is_blocked,
@@ -103,7 +104,12 @@ def test() -> Document:
     return document_of(report, session.mask)
 
 
-def apply(command: str, text: bytes | None, tell: Tell) -> Document:
+def steps_named(only: Sequence[str]) -> tuple[Step, ...]:
+    """These steps, or all where none is named."""
+    return tuple(step for step in STEPS if not only or step.id in only)
+
+
+def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()) -> Document:
     """Checks first; where nothing is to be done it tests and reports at once; else it starts the run and follows it."""
     if (holder := runs.find_holder()) is not None:
         raise runs.Busy(holder)
@@ -111,7 +117,7 @@ def apply(command: str, text: bytes | None, tell: Tell) -> Document:
     if text is None:
         text = _own_answers(unfinished.id) if unfinished else saved_answers()
     session = Session(answers_file.load(text), operator=find_operator_or_none())
-    results = session.plan()
+    results = session.plan(steps_named(only))
     if is_blocked(results):
         return document_of(report_of_plan(session, command, results, 3), session.mask)
     if any(result.status is Status.FAILED for result in results):
@@ -125,6 +131,7 @@ def apply(command: str, text: bytes | None, tell: Tell) -> Document:
         "began": time.time(),
         "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
         "continued": unfinished.id if unfinished else None,
+        "only": list(only),
     }
     journal.prepare(run, request, text, {"steps": [[c.as_json() for c in step.changes] for step in planned.steps]})
     try:
@@ -142,7 +149,7 @@ def _own_answers(run: str) -> bytes:
 def _nothing_to_do(
     session: Session, command: str, text: bytes, results: Results, unfinished: journal.PastRun | None
 ) -> Report:
-    tested = run_tests(session, results)
+    tested = run_tests(session, results) if any(result.step.prove for result in results) else Tested(results, ())
     state = files.read(paths.ANSWERS)
     if state is None or state.content != text:
         files.write(paths.ANSWERS, text, mode=0o600)
@@ -200,10 +207,10 @@ def _run(session: Session, book: journal.Journal, request: dict[str, Any], text:
     state = files.read(paths.ANSWERS)
     if state is None or state.content != text:
         files.write(paths.ANSWERS, text, mode=0o600)
-    results = walk(STEPS, session.look, book)
+    results = walk(steps_named(request["only"]), session.look, book)
     rows: tuple[TestRow, ...] = ()
     failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)
-    if not failed:
+    if not failed and any(result.step.prove for result in results):
         tested = run_tests(session, results)
         results, rows = tested.results, tested.rows
         for row in rows:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from .model import Output
 from .server import Address, FileState, Listener, Operator, Reach, Request, Response, Target
 
+# Stands for "no CA" in a described request.
+UNCHECKED = "(unchecked)"
 Table = dict[str, Any]
 Question = tuple[str, ...]
 K = TypeVar("K")
@@ -30,7 +32,7 @@ def question(request: Request) -> Question:
         request.key,
         request.unix,
         "" if request.server_name is None else request.server_name,
-        "(unchecked)" if request.ca_file is None else request.ca_file,
+        UNCHECKED if request.ca_file is None else request.ca_file,
         request.body.decode("utf-8", "replace"),
     )
 
@@ -89,7 +91,7 @@ class DescribedMachine:
     def exchange(self, request: Request) -> Response:
         return self._answer(self.description.exchanges, question(request), f"request {question(request)}")
 
-    def fetch(self, url: str, timeout_s: float) -> Response:
+    def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
         return self._answer(self.description.fetches, url, f"fetch of {url}")
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
@@ -161,5 +163,6 @@ def _response(table: Table) -> Response:
         table.get("error", ""),
         float(table.get("ms", 0)),
         table.get("tls_version", ""),
+        base64.b64decode(table.get("certificate", "")),
         tuple(pieces),
     )

@@ -50,7 +50,9 @@ def exchange(request: Request) -> Response:
         connected = _connect(request)
     except (OSError, ssl.SSLError, ValueError) as error:
         return Response(0, error=_words(error), ms=passed())
-    version = (connected.version() or "") if isinstance(connected, ssl.SSLSocket) else ""
+    version, certificate = "", b""
+    if isinstance(connected, ssl.SSLSocket):
+        version, certificate = connected.version() or "", connected.getpeercert(binary_form=True) or b""
     connection = http.client.HTTPConnection(request.address, request.port, timeout=request.timeout_s)
     connection.sock = connected
     headers = {"Host": request.host or f"{request.address}:{request.port}", "Connection": "close"}
@@ -67,9 +69,10 @@ def exchange(request: Request) -> Response:
             pieces.append((passed(), piece))
             size += len(piece)
         body = b"".join(piece for _, piece in pieces)
-        return Response(answer.status, body, tuple(answer.getheaders()), "", passed(), version, tuple(pieces))
+        headers_back = tuple(answer.getheaders())
+        return Response(answer.status, body, headers_back, "", passed(), version, tuple(pieces), certificate)
     except (OSError, http.client.HTTPException) as error:
-        return Response(0, error=_words(error), ms=passed(), tls_version=version)
+        return Response(0, error=_words(error), ms=passed(), tls_version=version, certificate=certificate)
     finally:
         connection.close()
 
@@ -89,16 +92,18 @@ def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def fetch(url: str, timeout_s: float) -> Response:
-    """A file of the internet, over the system's certificate store, redirects followed."""
+def fetch(url: str, timeout_s: float, ca_file: str | None = None) -> Response:
+    """A file of the internet, redirects followed; checked with the system's store, or with `ca_file` alone."""
     import urllib.error
     import urllib.request
 
     began = time.monotonic()
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+        context = tls_context(ca_file or "")
+        with urllib.request.urlopen(url, timeout=timeout_s, context=context) as answer:
             body = answer.read(MAX_BODY)
-            return Response(answer.status, body, ms=(time.monotonic() - began) * 1000)
+            headers = tuple(answer.headers.items())
+            return Response(answer.status, body, headers, ms=(time.monotonic() - began) * 1000)
     except urllib.error.HTTPError as error:
         return Response(error.code, error=f"{error.code} {error.reason}")
     except urllib.error.URLError as error:

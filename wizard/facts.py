@@ -180,8 +180,8 @@ class Facts:
         except ValueError:
             return None
 
-    def fetch(self, url: str, timeout_s: float) -> Response:
-        return self._once(("fetch", url), lambda: self.machine.fetch(url, timeout_s))
+    def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
+        return self._once(("fetch", url), lambda: self.machine.fetch(url, timeout_s, ca_file))
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         return self.machine.reach(targets)

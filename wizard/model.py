@@ -163,13 +163,17 @@ Effect = FileIs | FileCopied | PackageIs | UnitIs | ListensOn | RuleIs | Firewal
 
 @dataclass(frozen=True)
 class Then:
-    """A service that has to take up what an action changed: one command per service, after the last that asked."""
+    """A service that has to take up what an action changed: one command per service, after the last that asked.
+
+    `back` is what it is told where the change is taken back; None: the same again.
+    """
 
     argv: tuple[str, ...]
     why: str
     impact: Impact
     makes: tuple[Effect, ...] = ()
     timeout_s: float = 120
+    back: Then | None = None
 
 
 @dataclass(frozen=True)

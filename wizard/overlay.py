@@ -174,8 +174,8 @@ class Overlay:
             return False
         return self.below.caddy_runs(path)
 
-    def fetch(self, url: str, timeout_s: float) -> Response:
-        return self.below.fetch(url, timeout_s)
+    def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
+        return self.below.fetch(url, timeout_s, ca_file)
 
     def now(self) -> float:
         return self.below.now()

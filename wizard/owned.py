@@ -61,7 +61,10 @@ class Owned:
         return replace(self, files={**self.files, path: written})
 
     def after_command(self, argv: tuple[str, ...], undo: tuple[tuple[str, ...], ...]) -> Owned:
-        """With a command that changed something, and the commands that take it back."""
+        """With a command that changed something, and the commands that take it back; without what it took back."""
+        left = tuple(known for known in self.commands if argv not in known[1])
+        if left != self.commands:
+            return replace(self, commands=left)
         if not undo or any(known == argv for known, _ in self.commands):
             return self
         return replace(self, commands=(*self.commands, (argv, undo)))

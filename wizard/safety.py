@@ -43,12 +43,13 @@ def arm(look: Look, *, was_active: bool) -> tuple[Action, ...]:
         ),
         Write(SERVICE_PATH, service.encode(), why),
         Write(TIMER_PATH, timer.encode(), why),
-        Write(paths.UNCONFIRMED, b"", "marks the firewall as not yet proved", mode=0o600),
         Run(
             ("systemctl", "enable", "--no-reload", paths.REVERT_SERVICE),
             "the undo also comes at the next boot, while the mark is there",
             makes=(UnitIs(paths.REVERT_SERVICE, active=False, enabled=True),),
         ),
+        # The mark is last: where it is, all else that the undo needs is there too.
+        Write(paths.UNCONFIRMED, b"", "marks the firewall as not yet proved", mode=0o600),
         countdown,
     )
 
@@ -60,7 +61,7 @@ def prove_and_disarm(look: Look, ports: tuple[int, ...]) -> tuple[Action, ...]:
         ("systemctl", "start", paths.REVERT_SERVICE),
         "the proof did not come: the firewall is put back as it was",
     )
-    disarm = _disarm()
+    disarm = (Remove(paths.UNCONFIRMED, "proved: the undo will not come any more"), *_disarm())
     named = ", ".join(map(str, ports)) or "no port: SSH is not used here"
     return (
         Wait(
@@ -75,30 +76,37 @@ def prove_and_disarm(look: Look, ports: tuple[int, ...]) -> tuple[Action, ...]:
     )
 
 
-def _disarm() -> tuple[Action, ...]:
+def _disarm(*, timer: bool = True, service: bool = True) -> tuple[Action, ...]:
+    """Takes the undo away, whose mark is gone already; its units' files go last: they show that work is left."""
+    stop = Run(
+        ("systemctl", "stop", paths.REVERT_TIMER),
+        "end the countdown",
+        makes=(UnitIs(paths.REVERT_TIMER, active=False, enabled=False, exists=False),),
+    )
+    disable = Run(
+        ("systemctl", "disable", "--no-reload", paths.REVERT_SERVICE),
+        "and not at boot either",
+        makes=(UnitIs(paths.REVERT_SERVICE, active=False, enabled=False, exists=False),),
+    )
     return (
-        Remove(paths.UNCONFIRMED, "proved: the undo will not come any more"),
+        *((stop,) if timer else ()),
+        *((disable,) if service else ()),
         Run(
-            ("systemctl", "stop", paths.REVERT_TIMER),
-            "end the countdown",
-            makes=(UnitIs(paths.REVERT_TIMER, active=False),),
-        ),
-        Run(
-            ("systemctl", "disable", "--no-reload", paths.REVERT_SERVICE),
-            "and not at boot either",
-            makes=(
-                UnitIs(paths.REVERT_SERVICE, active=False, enabled=False, exists=False),
-                UnitIs(paths.REVERT_TIMER, active=False, enabled=False, exists=False),
-            ),
-        ),
-        Remove(SERVICE_PATH, "no longer needed"),
-        Remove(TIMER_PATH, "no longer needed"),
-        Run(
-            ("rm", "-r", "--", paths.FIREWALL_BACKUP),
+            ("rm", "-rf", "--", paths.FIREWALL_BACKUP),
             "no longer needed",
             makes=(FileIs(paths.UNCONFIRMED, None),),
         ),
+        *((Remove(SERVICE_PATH, "no longer needed"),) if service else ()),
+        *((Remove(TIMER_PATH, "no longer needed"),) if timer else ()),
     )
+
+
+def clear_away(server: Server) -> tuple[Action, ...]:
+    """What a run that was killed while it disarmed has left of the undo; nothing while the mark is there."""
+    if server.read(paths.UNCONFIRMED) is not None:
+        return ()
+    timer, service = (server.read(path) is not None for path in (TIMER_PATH, SERVICE_PATH))
+    return _disarm(timer=timer, service=service) if timer or service else ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ see: those facts, and the doing. Overlays are servers too.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -139,7 +140,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What came back. `status=0` and `error`: nothing did. `pieces` are the arrival times of the body's parts."""
+    """What came back. `status=0` and `error`: nothing did.
+
+    `pieces` are the arrival times (ms) of the body's parts, `certificate` the server's own, as DER.
+    """
 
     status: int
     body: bytes = b""
@@ -148,6 +152,7 @@ class Response:
     ms: float = 0.0
     tls_version: str = ""
     pieces: tuple[tuple[float, bytes], ...] = ()
+    certificate: bytes = field(default=b"", repr=False)
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
@@ -177,6 +182,16 @@ class Reach:
     ms: float = 0.0
 
 
+def read_through(server: Server, path: str) -> FileState | None:
+    """The file that a path leads to, its links followed by hand: a few, and each one is seen."""
+    for _ in range(8):
+        state = server.read(path)
+        if state is None or state.kind != "link":
+            return state
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), state.text))
+    return None
+
+
 class Machine(Protocol):
     """The outside world, raw: what is real in production, and recorded in tests."""
 
@@ -201,7 +216,7 @@ class Machine(Protocol):
 
     def exchange(self, request: Request) -> Response: ...
 
-    def fetch(self, url: str, timeout_s: float) -> Response: ...
+    def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response: ...
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]: ...
 
@@ -247,7 +262,7 @@ class Server(Protocol):
 
     def caddy_runs(self, path: str) -> bool | None: ...
 
-    def fetch(self, url: str, timeout_s: float) -> Response: ...
+    def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response: ...
 
     def now(self) -> float: ...
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import files, paths
 from .endpoint import base_url
-from .engine import Look, StepResult, prove, proved, walk
+from .engine import Look, Step, StepResult, prove, proved, walk
 from .live import LiveServer
 from .mask import Mask
 from .model import Endpoint, Level, Report, Status, TestRow
@@ -33,9 +33,9 @@ class Session:
         self.server = LiveServer(self.machine)
         self.look = Look(self.server, answers, operator, load_owned(files.read(paths.OWNED)), self.mask)
 
-    def plan(self) -> tuple[StepResult, ...]:
+    def plan(self, steps: tuple[Step, ...] = STEPS) -> tuple[StepResult, ...]:
         """What `apply` would do, on an overlay of this server."""
-        return walk(STEPS, replace(self.look, server=Overlay(self.server)))
+        return walk(steps, replace(self.look, server=Overlay(self.server)))
 
     def endpoint(self, rows: tuple[TestRow, ...] = ()) -> Endpoint:
         internal = self.look.answers.tls.mode == "internal"

@@ -231,8 +231,8 @@ class RealMachine:
         self.observer.note(f"{request.key}: {response.status or response.error}, {response.ms:.0f} ms")
         return response
 
-    def fetch(self, url: str, timeout_s: float) -> Response:
-        response = exchange.fetch(url, timeout_s)
+    def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
+        response = exchange.fetch(url, timeout_s, ca_file)
         self.observer.note(f"GET {url}: {response.status or response.error}, {len(response.body)} bytes")
         return response
 

@@ -107,8 +107,9 @@ def _environment(look: Look, unit: Unit) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def last_words(server: Server, unit: str) -> str:
-    """The unit's last line in the system's journal."""
-    output = server.query(("journalctl", "--no-pager", "-q", "-o", "cat", "-n", "1", "-u", unit), timeout_s=10)
+    """The last line that the unit's own processes wrote: `-u` would give systemd's words about it."""
+    own = f"_SYSTEMD_UNIT={unit}"
+    output = server.query(("journalctl", "--no-pager", "-q", "-o", "cat", "-n", "1", own), timeout_s=10)
     return output.out.strip()[-300:]
 
 

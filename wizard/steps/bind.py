@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..engine import Look, Step
 from ..model import Action, Finding, Impact, Level, ListensOn, Run, Then, VllmAnswers, Wait, Write
@@ -43,16 +44,16 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 
 def restarted(vllm: Vllm, host: str) -> Then:
-    return Then(
+    before = tuple((one.address, one.port) for one in vllm.listeners)
+    loading = VllmAnswers(vllm.port, ready=False)
+    then = Then(
         ("systemctl", "restart", vllm.unit.name),
         "vLLM takes the address up when it starts",
         Impact.RESTART_VLLM,
-        makes=(
-            ListensOn(vllm.unit.name, ((host, vllm.port),)),
-            VllmAnswers(vllm.port, ready=False),
-        ),
+        makes=(ListensOn(vllm.unit.name, ((host, vllm.port),)), loading),
         timeout_s=300,
     )
+    return replace(then, back=replace(then, makes=(ListensOn(vllm.unit.name, before), loading)))
 
 
 def restart(vllm: Vllm) -> Run:

@@ -10,7 +10,7 @@ from ..caddyfile import PACKAGED_CADDYFILE
 from ..engine import Look, Step
 from ..model import CaddyRuns, FileIs, Finding, Level, ListensOn, Run, UnitIs, Write
 from ..parse.keyring import Key, dearmor, read_keyring
-from ..paths import CADDYFILE
+from ..paths import CADDY_ROOT, CADDYFILE
 
 KEYRING = "/usr/share/keyrings/caddy-stable-archive-keyring.gpg"
 LIST = "/etc/apt/sources.list.d/caddy-stable.list"
@@ -134,6 +134,7 @@ def to_install(missing: tuple[str, ...]) -> Finding:
         UnitIs("caddy.service", active=False, enabled=False, exists=False),
         FileIs("/usr/bin/caddy", None),
         FileIs(CADDYFILE, None),
+        FileIs(CADDY_ROOT, None),
         ListensOn("caddy.service", ()),
     )
     return Finding(

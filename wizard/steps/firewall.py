@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from .. import paths
 from ..apt import install, refresh_all
 from ..engine import Look, Step
 from ..model import Action, Finding, FirewallIs, Level, RuleIs, Run
 from ..parse.ufw import UfwRule, decide
-from ..safety import arm, prove_and_disarm
+from ..safety import arm, clear_away, prove_and_disarm
 from ..server import Firewall
 from ..ssh import find_ssh_ports
 
@@ -25,11 +26,13 @@ def inspect(look: Look) -> Iterator[Finding]:
         return
     ports = find_ssh_ports(look).ports
     findings = [*check_package(firewall), *check_ssh(look, firewall, ports), *check_services(look, firewall)]
-    findings += [*check_incoming(look, firewall), check_enabled(firewall)]
+    findings += [*check_leftovers(look, firewall), *check_incoming(look, firewall), check_enabled(firewall)]
     changing = [finding for finding in findings if finding.level is Level.DRIFT]
     unproved = look.server.read(paths.UNCONFIRMED) is not None
     if not changing and not unproved:
         yield from findings
+        if left := clear_away(look.server):
+            yield Finding("firewall.safety", Level.DRIFT, "an undo that is no longer needed is still there", fix=left)
         return
     yield from (finding for finding in findings if finding.key == "firewall.package")
     seconds = look.answers.firewall.safety_seconds
@@ -157,6 +160,46 @@ def check_services(look: Look, firewall: Firewall) -> Iterator[Finding]:
             why = f"let {comment or 'this'} in{where}"
             fix: tuple[Action, ...] = (allow(port, protocol, comment, why, source),)
             yield Finding(key, Level.DRIFT, f"{port}/{protocol} ({name}) is not allowed yet{where}", fix=fix)
+
+
+def check_leftovers(look: Look, firewall: Firewall) -> Iterator[Finding]:
+    """Rules that we made and no answer wants any more: another mode's port 80. SSH's are never taken away."""
+    kept = {allow(port, protocol, comment, "", source).argv for port, protocol, comment, source, _ in wanted(look)}
+    for argv, undo in look.owned.commands:
+        if argv[:2] != ("ufw", "allow") or argv in kept or argv[-1] == "SSH":
+            continue
+        rule = read_allow(argv)
+        if rule is None or not is_there(firewall, rule):
+            continue
+        yield Finding(
+            "firewall.rule_left",
+            Level.DRIFT,
+            f"{rule.port}/{rule.protocol} is still allowed, by a rule of an earlier run that nothing needs now",
+            fix=tuple(
+                Run(command, "close what is no longer needed", makes=(replace(rule, present=False),))
+                for command in undo
+            ),
+        )
+
+
+def read_allow(argv: tuple[str, ...]) -> RuleIs | None:
+    """The rule that a command of `allow` made."""
+    words = argv[2:]
+    if "comment" in words:
+        words = words[: words.index("comment")]
+    if words[:1] == ("from",) and len(words) == 8:
+        return RuleIs(words[5], words[7], words[1])
+    port, _, protocol = words[0].partition("/")
+    return RuleIs(port, protocol) if protocol else None
+
+
+def is_there(firewall: Firewall, rule: RuleIs) -> bool:
+    return any(
+        (known.action, known.port, known.protocol) == ("allow", rule.port, rule.protocol)
+        and known.source in (rule.source or "0.0.0.0/0", rule.source or "::/0")
+        and known.direction == "in"
+        for known in firewall.rules
+    )
 
 
 def check_incoming(look: Look, firewall: Firewall) -> Iterator[Finding]:

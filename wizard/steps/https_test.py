@@ -7,8 +7,11 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
+from .. import acme
+from ..caddyfile import serves_http
 from ..endpoint import endpoint_host, own_address, url_host
 from ..engine import Look, Step
 from ..model import Finding, TestRow
@@ -42,8 +45,13 @@ class Endpoint:
     host: str
 
     @property
-    def ca_file(self) -> str:
-        return ROOT_CERTIFICATE if self.look.answers.tls.mode == "internal" else ""
+    def ca_file(self) -> str | None:
+        """What the certificate is checked with: "" is the system's store, None where the root can't be known."""
+        tls = self.look.answers.tls
+        if tls.mode == "internal":
+            return ROOT_CERTIFICATE
+        private = tls.mode == "acme" and (tls.acme_ca_file is not None or acme.is_staging(self.look))
+        return None if private else ""
 
     def request(self, path: str, *, key: bool = False, body: Any = None, timeout_s: float = 10) -> Request:
         return Request(
@@ -98,11 +106,26 @@ def prove_tls(endpoint: Endpoint) -> Iterator[TestRow]:
     response = endpoint.ask(endpoint.request("/v1/models"))
     remedy = "is Caddy running? systemctl status caddy; its log: journalctl -u caddy -n 30"
     good = response.tls_version in MODERN
+    if endpoint.ca_file is None:
+        yield from prove_untrusted(endpoint, response, remedy)
+        return
     detail = f"{response.tls_version}; the certificate is right for {endpoint.host}"
     yield row("tls.handshake", (good, detail if good else response.error, remedy), response.ms)
     trust = f"clients trust {endpoint.ca_file}: run sudo vllm-https-setup repair where that is out of date"
     who = endpoint.ca_file or "the system's certificate store"
     yield row("tls.trusted", (good, f"accepted with {who}" if good else response.error, trust), response.ms)
+
+
+def prove_untrusted(endpoint: Endpoint, response: Response, remedy: str) -> Iterator[TestRow]:
+    """Where the root can't be known (a private or staging CA): names and dates, read from the certificate."""
+    now = datetime.fromtimestamp(endpoint.look.server.now(), UTC)
+    wrong = acme.judge_certificate(response.certificate, endpoint.host, now) if response.certificate else response.error
+    good = response.tls_version in MODERN and not wrong
+    detail = f"{response.tls_version}; names and dates are right for {endpoint.host}" if good else wrong
+    yield row("tls.handshake", (good, detail, remedy), response.ms)
+    staging = acme.is_staging(endpoint.look)
+    why = "the staging CA is trusted by nobody" if staging else "the root of this private CA is not known here"
+    yield row("tls.trusted", (None, why, None), response.ms)
 
 
 def unauthorized(endpoint: Endpoint) -> tuple[Verdict, float]:
@@ -222,6 +245,8 @@ def prove_blocked(endpoint: Endpoint) -> TestRow:
 
 
 def prove_redirect(endpoint: Endpoint) -> TestRow:
+    if not serves_http(endpoint.look):
+        return row("http.redirect", (None, "port 80 is closed, as the answers say", None), 0)
     plain = Request(endpoint.address, 80, path="/v1/models", host=endpoint.host)
     response = endpoint.ask(plain)
     where = response.header("Location") or ""
@@ -248,8 +273,7 @@ def prove_net(look: Look, vllm: Vllm) -> Iterator[TestRow]:
 
 
 def served_ports(look: Look) -> tuple[int, ...]:
-    wants_http = look.answers.tls.mode != "internal" if look.answers.firewall.http == "auto" else False
-    return (443, 80) if wants_http else (443,)
+    return (443, 80) if serves_http(look) else (443,)
 
 
 def judge_closed(look: Look, vllm: Vllm, reached: list[Any]) -> Verdict:

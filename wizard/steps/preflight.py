@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterator
 
 from ..engine import Look, Step
-from ..model import Finding, Level, Run, UnitIs, VllmAnswers, Wait
-from ..server import FileState, Server
+from ..model import Finding, Level, ListensOn, Run, UnitIs, VllmAnswers, Wait
+from ..server import read_through
 from ..ssh import UNITS, find_ssh_ports
 from ..vllm import KEY_NAME, Readiness, Vllm, find_vllm, last_words
 
@@ -41,14 +40,6 @@ def check_os(look: Look) -> Finding:
         remedy="to try all the same, answer preflight: {accept: [preflight.os]}",
         evidence={"id": fields.get("ID"), "version_id": fields.get("VERSION_ID")},
     )
-
-
-def read_through(server: Server, path: str) -> FileState | None:
-    """The file that the path leads to: /etc/os-release is a link on most systems (os-release(5))."""
-    state = server.read(path)
-    if state is not None and state.kind == "link":
-        return server.read(posixpath.normpath(posixpath.join(posixpath.dirname(path), state.text)))
-    return state
 
 
 def check_systemd(look: Look) -> Finding:
@@ -122,7 +113,9 @@ def check_unit(look: Look, vllm: Vllm) -> Iterator[Finding]:
                 Run(
                     ("systemctl", "start", name),
                     "start vLLM, as its unit says it should run",
-                    undo=(Run(("systemctl", "stop", name), "", makes=(UnitIs(name, active=False),)),),
+                    undo=(
+                        Run(("systemctl", "stop", name), "", makes=(UnitIs(name, active=False), ListensOn(name, ()))),
+                    ),
                     makes=(UnitIs(name, active=True),),
                 ),
                 loading(look, vllm),
@@ -138,9 +131,17 @@ def loading(look: Look, vllm: Vllm) -> Wait:
         "the model is still loading",
         look.answers.vllm.ready_timeout,
         Readiness(look),
-        makes=(VllmAnswers(vllm.port),),
+        makes=(VllmAnswers(vllm.port), *listening(vllm)),
         late=f"It goes on loading. Its log: journalctl -u {vllm.unit.name} -f; then run this again",
     )
+
+
+def listening(vllm: Vllm) -> tuple[ListensOn, ...]:
+    """Where it will listen when it has loaded, as its launch command says; what listens already is known."""
+    if vllm.listeners:
+        return ()
+    host = vllm.command.host if vllm.command and vllm.command.host else "0.0.0.0"
+    return (ListensOn(vllm.unit.name, ((host, vllm.port),)),)
 
 
 def check_script(vllm: Vllm) -> Finding:

@@ -1,0 +1,134 @@
+"""TLS mode custom: your own certificate, checked before anything changes, copied to where Caddy alone can read it.
+
+The originals are watched by a unit: when they change (certbot, acme.sh) they are checked, copied and loaded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from .caddy_service import loaded
+from .caddyfile import CERTIFICATE, KEY
+from .engine import Look
+from .model import Action, FileIs, Finding, Level, Remove, Run, UnitIs, Write
+from .paths import CERTIFICATE_PATH_UNIT, CERTIFICATE_SERVICE, UNITS
+from .render import render
+from .server import read_through
+
+if TYPE_CHECKING:
+    from .parse.certificates import Flaw, Pair
+
+PROGRAM = "/usr/local/bin/vllm-https-setup"
+REPLACED = "what clients see now goes on unchanged"
+
+
+def check_before(look: Look) -> Iterator[Finding]:
+    """The pair, as it is where the answers say; and its copies."""
+    pair, findings = read(look)
+    yield from findings
+    if pair is None:
+        return
+    until = pair.not_after.strftime("%Y-%m-%d")
+    evidence = {"names": list(pair.names), "not_after": until, "sha256": pair.fingerprint_sha256}
+    summary = f"{pair.key_type}, for {', '.join(pair.names[:3])}, issued by {pair.issuer}, until {until}"
+    yield Finding("tls.certificate", Level.OK, summary, evidence=evidence)
+    yield check_copies(look, pair)
+
+
+def read(look: Look) -> tuple[Pair | None, list[Finding]]:
+    """The pair where it can be used; and what is wrong with it."""
+    from .parse.certificates import read_pair
+
+    tls = look.answers.tls
+    paths = (tls.certificate or "", tls.private_key or "")
+    # /etc/letsencrypt/live has links, which certbot moves on to the new files.
+    states = [read_through(look.server, path) for path in paths]
+    missing = [path for path, state in zip(paths, states, strict=True) if state is None or state.kind != "file"]
+    if missing or states[0] is None or states[1] is None:
+        remedy = "name the files in the answers: tls.certificate and tls.private_key"
+        return None, [Finding("tls.certificate", Level.BLOCKED, f"{', '.join(missing)}: there is no such file", remedy)]
+    look.mask.add(states[1].text)
+    now = datetime.fromtimestamp(look.server.now(), UTC)
+    pair, flaws = read_pair(states[0].content, states[1].content, tls.domain or "", now)
+    found = [finding_of(flaw) for flaw in flaws]
+    return (None if any(one.level is Level.BLOCKED for one in found) else pair), found
+
+
+def finding_of(flaw: Flaw) -> Finding:
+    level = Level.BLOCKED if flaw.severity == "blocked" else Level.WARN
+    key = "tls.certificate_refused" if level is Level.BLOCKED else "tls.certificate_doubtful"
+    return Finding(key, level, flaw.summary, flaw.remedy, evidence={"code": flaw.code})
+
+
+def check_copies(look: Look, pair: Pair) -> Finding:
+    certificate, key = look.server.read(CERTIFICATE), look.server.read(KEY)
+    right = (
+        certificate is not None
+        and key is not None
+        and (certificate.content, certificate.mode) == (pair.chain, 0o644)
+        and (key.content, key.mode, key.owner, key.group) == (pair.key, 0o640, "root", "caddy")
+    )
+    if right:
+        return Finding("tls.copies", Level.OK, "Caddy has this certificate, and its key as nobody else does")
+    then = (loaded(look),)
+    fix = (
+        Write(CERTIFICATE, pair.chain, "the certificate and its chain, where Caddy reads them", then=then),
+        Write(KEY, pair.key, "its key, for Caddy alone", mode=0o640, group="caddy", private=True, then=then),
+    )
+    summary = "Caddy does not have this certificate yet" if certificate is None else "the certificate was replaced"
+    return Finding("tls.copies", Level.DRIFT, summary, fix=fix)
+
+
+def check_after(look: Look) -> Iterator[Finding]:
+    """The units that watch the originals."""
+    tls = look.answers.tls
+    units = {
+        f"{UNITS}/{CERTIFICATE_PATH_UNIT}": render(
+            "certificate.path.j2", paths=(tls.certificate, tls.private_key), service=CERTIFICATE_SERVICE
+        ),
+        f"{UNITS}/{CERTIFICATE_SERVICE}": render("certificate.service.j2", program=PROGRAM),
+    }
+    wrong = [path for path, text in units.items() if not _has(look, path, text)]
+    unit = look.server.units(CERTIFICATE_PATH_UNIT)[CERTIFICATE_PATH_UNIT]
+    if not wrong and unit.is_active and unit.is_enabled:
+        summary = "the files are watched: a renewed certificate is checked and loaded by itself"
+        yield Finding("tls.watch", Level.OK, summary)
+        return
+    why = "load the certificate again when its files change"
+    writes: tuple[Action, ...] = tuple(Write(path, units[path].encode(), why) for path in wrong)
+    reload = (Run(("systemctl", "daemon-reload"), "systemd reads the unit files"),) if wrong else ()
+    up = UnitIs(CERTIFICATE_PATH_UNIT, active=True, enabled=True)
+    gone = UnitIs(CERTIFICATE_PATH_UNIT, active=False, enabled=False, exists=False)
+    enable = Run(
+        ("systemctl", "enable", CERTIFICATE_PATH_UNIT),
+        "the watch is also there after a reboot",
+        makes=(up,),
+        undo=(Run(("systemctl", "disable", "--now", CERTIFICATE_PATH_UNIT), "end the watch", makes=(gone,)),),
+    )
+    start = Run(("systemctl", "restart", CERTIFICATE_PATH_UNIT), "from now on the files are watched", makes=(up,))
+    yield Finding("tls.watch", Level.DRIFT, "the files are not watched yet", fix=(*writes, *reload, enable, start))
+
+
+def _has(look: Look, path: str, text: str) -> bool:
+    state = look.server.read(path)
+    return state is not None and state.content == text.encode()
+
+
+def clear_away(look: Look) -> Iterator[Finding]:
+    """In another mode: the copies and the watch go."""
+    paths = [f"{UNITS}/{CERTIFICATE_PATH_UNIT}", f"{UNITS}/{CERTIFICATE_SERVICE}", CERTIFICATE, KEY]
+    left = [path for path in paths if look.server.read(path) is not None]
+    if not left:
+        return
+    why = "another mode is used now"
+    fix: list[Action] = []
+    if paths[0] in left:
+        gone = UnitIs(CERTIFICATE_PATH_UNIT, active=False, enabled=False, exists=False)
+        fix.append(Run(("systemctl", "disable", "--now", CERTIFICATE_PATH_UNIT), "end the watch", makes=(gone,)))
+    fix += [Remove(path, why) for path in left]
+    if CERTIFICATE in left or KEY in left:
+        empty = ("find", "/etc/caddy/vllm-https", "-maxdepth", "0", "-empty", "-delete")
+        fix.append(Run(empty, "the directory of the copies", makes=(FileIs("/etc/caddy/vllm-https", None),)))
+    yield Finding("tls.custom_left", Level.DRIFT, "copies and units of mode custom are left", fix=tuple(fix))

@@ -13,6 +13,8 @@ ENVIRONMENT = (
 )
 QUIET = ("-y", "-q", "-o", "Dpkg::Use-Pty=0")
 KEEP_CONFIGURATION = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+# What the instructions of Caddy's repository ask for.
+CADDY_PREREQUISITES = ("debian-keyring", "debian-archive-keyring", "apt-transport-https", "curl")
 LOCK_WAIT_S = 600
 TIMEOUT_S = 1800
 
@@ -59,3 +61,8 @@ def refresh_one(list_path: str, why: str) -> Run:
 
 def refresh_all() -> Run:
     return _apt(("apt-get", "update", "-q"), "fetch the package lists")
+
+
+def finish_cut_off() -> Run:
+    """Goes on where an installation was cut off: apt itself refuses to, and names this command."""
+    return _apt(("dpkg", "--configure", "--force-confdef", "--force-confold", "--pending"), "finish the installation")

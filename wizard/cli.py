@@ -80,6 +80,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output is gone (| head): nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        return fail_unexpectedly(error)
+
+
+def fail_unexpectedly(error: Exception) -> int:
+    """A defect of this program: a sentence. Its traceback only where it is asked for, for it may quote the server."""
+    import traceback
+
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    print(f"this should not have happened: {type(error).__name__} at {at.name}, line {at.lineno}", file=sys.stderr)
+    if os.environ.get("VLLM_HTTPS_SETUP_TRACEBACK"):
+        traceback.print_exception(error)
+    else:
+        print("  for a report: sudo VLLM_HTTPS_SETUP_TRACEBACK=1 vllm-https-setup …", file=sys.stderr)
+    return 1
 
 
 def fail_call(words: Sequence[str], command: str, errors: list[dict[str, Any]]) -> int:

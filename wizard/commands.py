@@ -6,6 +6,7 @@ import dataclasses
 import json
 import signal
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,9 +151,7 @@ def _nothing_to_do(
     session: Session, command: str, text: bytes, results: Results, unfinished: journal.PastRun | None
 ) -> Report:
     tested = run_tests(session, results) if any(result.step.prove for result in results) else Tested(results, ())
-    state = files.read(paths.ANSWERS)
-    if state is None or state.content != text:
-        files.write(paths.ANSWERS, text, mode=0o600)
+    _save_answers(text)
     if unfinished:
         journal.mark_continued(unfinished.id, "a run with nothing left to do")
     return Report(
@@ -194,19 +193,35 @@ def run(run_id: str) -> int:
     with runs.Lock(run_id, command):
         operator = Operator(**request["operator"]) if request["operator"] else None
         session = Session(answers_file.load(text), operator=operator)
-        book = journal.Journal(run_id, session.mask)
+        book = journal.Journal(run_id, session.mask, lambda: _save_answers(text))
         session.machine.observer = book
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: runs.ask_to_stop(run_id))
-        return _run(session, book, request, text, directory)
+        book.event("run", durable=True, run=book.run, command=command)
+        book.line(f"vllm-https-setup {command}, run {book.run}")
+        try:
+            report = _walk(session, book, request)
+        except Exception as error:
+            report = _broken(session, book, command, error)
+        return _end(session, book, request, report, directory)
 
 
-def _run(session: Session, book: journal.Journal, request: dict[str, Any], text: bytes, directory: Path) -> int:
-    book.event("run", durable=True, run=book.run, command=request["command"])
-    book.line(f"vllm-https-setup {request['command']}, run {book.run}")
+def _save_answers(text: bytes) -> None:
     state = files.read(paths.ANSWERS)
     if state is None or state.content != text:
         files.write(paths.ANSWERS, text, mode=0o600)
+
+
+def _broken(session: Session, book: journal.Journal, command: str, error: Exception) -> Report:
+    """A defect of this program, or a server that fails under it: a sentence for people, the traceback for the log."""
+    book.line(traceback.format_exc())
+    message = error.message if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
+    remedy = error.remedy if isinstance(error, SetupError) else "the traceback is in the log; the same command goes on"
+    problem = {"line": None, "key": "", "message": session.mask.text(message), "expected": remedy}
+    return Report(command, 1, errors=(problem,), run=book.run, log_path=journal.log_path(book.run), changed=True)
+
+
+def _walk(session: Session, book: journal.Journal, request: dict[str, Any]) -> Report:
     results = walk(steps_named(request["only"]), session.look, book)
     rows: tuple[TestRow, ...] = ()
     failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)
@@ -215,7 +230,7 @@ def _run(session: Session, book: journal.Journal, request: dict[str, Any], text:
         results, rows = tested.results, tested.rows
         for row in rows:
             book.tested(row)
-    report = Report(
+    return Report(
         request["command"],
         _exit_code(results, rows),
         steps=tuple(result.applied() for result in results),
@@ -226,17 +241,19 @@ def _run(session: Session, book: journal.Journal, request: dict[str, Any], text:
         changed=any(result.changes for result in results),
         warnings=_warnings(results),
         log_path=journal.log_path(book.run),
-        duration_s=time.time() - float(request["began"]),
     )
-    files.write(
-        str(directory / "report.json"),
-        json.dumps(document_of(report, session.mask), ensure_ascii=False).encode(),
-        mode=0o600,
-    )
+
+
+def _end(session: Session, book: journal.Journal, request: dict[str, Any], report: Report, directory: Path) -> int:
+    """The report on disk, then the end: who follows sees the one after the other."""
+    report = dataclasses.replace(report, duration_s=time.time() - float(request["began"]))
+    text = json.dumps(document_of(report, session.mask), ensure_ascii=False)
+    files.write(str(directory / "report.json"), text.encode(), mode=0o600)
     if request["continued"]:
         journal.mark_continued(request["continued"], book.run)
     book.event("end", durable=True, exit_code=report.exit_code)
     book.line(f"ended with exit code {report.exit_code} after {report.duration_s:.1f} s")
+    book.close()
     journal.prune()
     return report.exit_code
 

@@ -163,6 +163,6 @@ def _response(table: Table) -> Response:
         table.get("error", ""),
         float(table.get("ms", 0)),
         table.get("tls_version", ""),
-        base64.b64decode(table.get("certificate", "")),
-        tuple(pieces),
+        certificate=base64.b64decode(table.get("certificate", "")),
+        pieces=tuple(pieces),
     )

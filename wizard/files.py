@@ -9,12 +9,15 @@ import os
 import pwd
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 
 from .model import SetupError
 from .server import FileState
 
 MAX_READ = 16 * 1024 * 1024
+SUFFIX = ".new"
+_STARTED = time.time()
 
 
 def _name_of_user(uid: int) -> str:
@@ -84,11 +87,12 @@ def write(
     `attributes_of`: owner, mode and extended attributes (ACLs) are taken from this file.
     Raises SetupError; whatever was there is then still there.
     """
-    directory = os.path.dirname(path)
+    directory, prefix = os.path.dirname(path), f".{os.path.basename(path)}."
     temporary = ""
     try:
         make_directories(directory)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".new", dir=directory)
+        _clear_leftovers(directory, prefix)
+        descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=SUFFIX, dir=directory)
         with open(descriptor, "wb") as opened:
             opened.write(content)
             if attributes_of is not None:
@@ -112,6 +116,16 @@ def write(
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def _clear_leftovers(directory: str, prefix: str) -> None:
+    """Removes what a writer that was killed left beside the file: older than this process, and never renamed."""
+    for name in os.listdir(directory):
+        if name.startswith(prefix) and name.endswith(SUFFIX):
+            left = os.path.join(directory, name)
+            with contextlib.suppress(OSError):
+                if os.lstat(left).st_mtime < _STARTED:
+                    os.unlink(left)
 
 
 def _copy_attributes(source: str, descriptor: int) -> None:

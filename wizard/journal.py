@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from . import files, paths
 from .engine import Step
 from .mask import Mask
 from .model import Action, Change, Finding, Output, Remove, Run, Status, TestRow, Write
-from .owned import Owned, load_owned
+from .owned import Owned, load_owned, sha256
 from .server import FileState
 
 KEEP_UNCHANGED = 50
@@ -44,11 +44,12 @@ def log_path(run: str) -> str:
 class Journal:
     """What a run writes as it goes: the engine's `Watcher`, and the machine's `Observer`."""
 
-    def __init__(self, run: str, mask: Mask) -> None:
+    def __init__(self, run: str, mask: Mask, before_first_action: Callable[[], None] = lambda: None) -> None:
         self.run = run
         self.mask = mask
         self.directory = run_directory(run)
         self.owned: Owned = load_owned(files.read(paths.OWNED))
+        self._before_first_action: Callable[[], None] | None = before_first_action
         self._backups = 0
         self._said: list[str] = []
         self._told = 0.0
@@ -116,12 +117,18 @@ class Journal:
             self.line(f"[{finding.level}] {finding.key}: {finding.summary}")
 
     def action_began(self, step: Step, action: Action, change: Change, before: FileState | None) -> None:
+        first, self._before_first_action = self._before_first_action, None
+        if first is not None:
+            first()
         backup = None
         if isinstance(action, Write | Remove):
             backup = self._back_up(action.path, before)
             self._keep_owned(self.owned.before_write(action.path, before, backup))
         undo = [list(one.argv) for one in action.undo] if isinstance(action, Run) else []
-        self.event("action_began", durable=True, step=step.id, change=change.as_json(), backup=backup, undo=undo)
+        then = [{"argv": list(one.argv), "why": one.why, "impact": str(one.impact)} for one in action.then]
+        sha = sha256(action.content) if isinstance(action, Write) else None
+        known = {"change": change.as_json(), "backup": backup, "undo": undo, "then": then, "sha256": sha}
+        self.event("action_began", durable=True, step=step.id, **known)
         self.line(f"── {change.why}")
         if change.path:
             self.line(f"{change.kind} {change.path}")

@@ -81,6 +81,10 @@ class Text:
     def lines(self, document: Document) -> Iterator[str]:
         for warning in document["warnings"]:
             yield f"{self._sign('!')} {warning}"
+        for error in document["errors"]:
+            yield f"{self._sign('✗')} {error['message']}"
+            if error["expected"]:
+                yield f"      {error['expected']}"
         whole = document["command"] in ("plan", "status")
         for step in document["steps"]:
             if step["status"] != "skipped" and step["id"] != "https_test":

@@ -5,35 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from ..apt import install, refresh_one
+from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
 from ..caddyfile import PACKAGED_CADDYFILE
 from ..engine import Look, Step
-from ..model import CaddyRuns, FileIs, Finding, Level, ListensOn, Run, UnitIs, Write
+from ..model import CaddyRuns, Effect, FileIs, Finding, Level, ListensOn, Run, UnitIs, Write
 from ..parse.keyring import Key, dearmor, read_keyring
 from ..paths import CADDY_ROOT, CADDYFILE
 
 KEYRING = "/usr/share/keyrings/caddy-stable-archive-keyring.gpg"
 LIST = "/etc/apt/sources.list.d/caddy-stable.list"
-PREREQUISITES = ("debian-keyring", "debian-archive-keyring", "apt-transport-https", "curl")
 FETCH_TIMEOUT_S = 30
+PACKAGE_MAKES = (
+    UnitIs("caddy.service", active=True, enabled=True),
+    FileIs("/usr/bin/caddy", b"", 0o755),
+    FileIs(CADDYFILE, PACKAGED_CADDYFILE),
+    ListensOn("caddy.service", (("::", 80),)),
+    CaddyRuns(CADDYFILE),
+)
 
 
 def inspect(look: Look) -> Iterator[Finding]:
-    packages = look.server.packages("caddy", *PREREQUISITES)
+    packages = look.server.packages("caddy", *CADDY_PREREQUISITES)
     caddy = packages["caddy"]
-    missing = tuple(name for name in PREREQUISITES if not packages[name].installed)
+    half = tuple(name for name, package in packages.items() if package.half_configured)
+    missing = tuple(name for name in CADDY_PREREQUISITES if not packages[name].installed)
     keyring = check_keyring(look)
     yield keyring
     if keyring.level is Level.BLOCKED:
         return
     yield check_list(look)
-    if caddy.half_configured:
-        yield configure()
+    if half:
+        yield to_finish(half, missing, installed=caddy.installed)
     elif not caddy.installed:
         yield to_install(missing)
     else:
         yield check_origin(look, caddy.version)
-    if caddy.installed and missing:
+    if caddy.installed and missing and not half:
         yield Finding(
             "caddy.prerequisites",
             Level.DRIFT,
@@ -122,14 +129,11 @@ def _entries(text: str) -> set[str]:
     return {" ".join(line.split()) for line in text.splitlines() if line.strip() and not line.startswith("#")}
 
 
-def to_install(missing: tuple[str, ...]) -> Finding:
-    makes = (
-        UnitIs("caddy.service", active=True, enabled=True),
-        FileIs("/usr/bin/caddy", b"", 0o755),
-        FileIs(CADDYFILE, PACKAGED_CADDYFILE),
-        ListensOn("caddy.service", (("::", 80),)),
-        CaddyRuns(CADDYFILE),
-    )
+def refresh() -> Run:
+    return refresh_one(LIST, "fetch the index of Caddy's repository, and of no other")
+
+
+def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...]) -> Run:
     undoes = (
         UnitIs("caddy.service", active=False, enabled=False, exists=False),
         FileIs("/usr/bin/caddy", None),
@@ -137,35 +141,31 @@ def to_install(missing: tuple[str, ...]) -> Finding:
         FileIs(CADDY_ROOT, None),
         ListensOn("caddy.service", ()),
     )
+    return install((*names, "caddy"), "Caddy, as its makers package it", makes, undoes)
+
+
+def to_install(missing: tuple[str, ...]) -> Finding:
     return Finding(
         "caddy.package",
         Level.DRIFT,
         "Caddy is not installed",
-        fix=(
-            refresh_one(LIST, "fetch the index of Caddy's repository, and of no other"),
-            install((*missing, "caddy"), "Caddy, as its makers package it", makes, undoes),
-        ),
+        fix=(refresh(), install_caddy(missing, PACKAGE_MAKES)),
     )
 
 
-def configure() -> Finding:
+def to_finish(half: tuple[str, ...], missing: tuple[str, ...], *, installed: bool) -> Finding:
+    """An installation that was cut off; what it had not come to is installed after."""
+    if installed:
+        rest = install(missing, "what the repository's own instructions ask for")
+    elif "caddy" in half:
+        rest = install_caddy(missing, (UnitIs("caddy.service", active=True, enabled=True),))
+    else:
+        rest = install_caddy(missing, PACKAGE_MAKES)
     return Finding(
         "caddy.package",
         Level.DRIFT,
-        "Caddy is only half installed: an earlier installation was cut off",
-        fix=(
-            refresh_one(LIST, "fetch the index of Caddy's repository, and of no other"),
-            Run(
-                ("dpkg", "--configure", "--force-confdef", "--force-confold", "--pending"),
-                "finish the installation",
-                timeout_s=600,
-            ),
-            install(
-                ("caddy",),
-                "Caddy, as its makers package it",
-                (UnitIs("caddy.service", active=True, enabled=True),),
-            ),
-        ),
+        f"only half installed: {', '.join(half)}; an earlier installation was cut off",
+        fix=(refresh(), finish_cut_off(), rest),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ..apt import CADDY_PREREQUISITES
 from ..engine import Look, Step
 from ..model import Finding, Level, ListensOn, Run, UnitIs, VllmAnswers, Wait
 from ..server import read_through
 from ..ssh import UNITS, find_ssh_ports
 from ..vllm import KEY_NAME, Readiness, Vllm, find_vllm, last_words
 
-OURS = ("caddy", "ufw")
+OURS = ("caddy", "ufw", *CADDY_PREREQUISITES)
 WEB_PORTS = (80, 443)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .model import SetupError
     from .report import Document
 
-COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test")
+COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test", "rollback")
 
 
 class Usage(Exception):
@@ -48,6 +48,12 @@ def build_parser() -> Parser:
     command("repair", "apply with the saved answers")
     command("status", "findings and the final test; changes nothing")
     command("test", "the final test alone")
+    rollback = command("rollback", "undo one run")
+    rollback.add_argument("run", nargs="?", metavar="RUN", help="default: the last")
+    rollback.add_argument("--yes", action="store_true", help="do not ask")
+    bind = rollback.add_mutually_exclusive_group()
+    bind.add_argument("--expose", action="store_true", help="also where that opens vLLM to the network again")
+    bind.add_argument("--keep-bind", action="store_true", help="leave vLLM bound to 127.0.0.1")
     command("runs", "earlier runs", json_too=False)
     log = command("log", "every command of a run, with its output", json_too=False)
     log.add_argument("run", nargs="?", metavar="RUN", help="default: the last")
@@ -106,6 +112,11 @@ def fail_call(words: Sequence[str], command: str, errors: list[dict[str, Any]]) 
         print(json.dumps(empty_document(named, 2, errors), indent=1, ensure_ascii=False))
         return 2
     for error in errors:
+        if not error["key"] and error["line"] is None:
+            print(error["message"], file=sys.stderr)
+            if error["expected"]:
+                print(f"  {error['expected']}", file=sys.stderr)
+            continue
         line = f"line {error['line']}: " if error["line"] else ""
         key = f"{error['key']}: " if error["key"] else ""
         expected = f" (right would be: {error['expected']})" if error["expected"] else ""
@@ -135,7 +146,7 @@ def with_report(options: argparse.Namespace, words: Sequence[str], make: Callabl
     # Whatever the caller's mask is: files are made with the modes that we name.
     os.umask(0o022)
     from .answers import AnswersError
-    from .commands import NoAnswers
+    from .commands import NoAnswers, Refused
     from .model import SetupError
     from .runs import Busy
 
@@ -143,7 +154,7 @@ def with_report(options: argparse.Namespace, words: Sequence[str], make: Callabl
         document = make()
     except AnswersError as error:
         return fail_call(words, command, [vars_of(problem) for problem in error.errors])
-    except NoAnswers as error:
+    except (NoAnswers, Refused) as error:
         return fail_call(words, command, [error_of(error)])
     except SetupError as error:
         return fail(options, 4 if isinstance(error, Busy) else 1, error)
@@ -231,6 +242,23 @@ def test(options: argparse.Namespace, words: Sequence[str]) -> int:
     return with_report(options, words, commands.test)
 
 
+def rollback(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands
+    from .progress import Progress
+
+    progress = Progress(sys.stderr if options.json else sys.stdout)
+    sure = commands.Sure(options.yes, options.expose, options.keep_bind)
+    return with_report(options, words, lambda: commands.rollback(options.run, sure, progress.tell, ask))
+
+
+def ask(document: Document) -> bool:
+    """Shows what would be done and asks, on a terminal; without one the answer is no."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    show({**document, "command": "plan"}, as_json=False)
+    return input("Do that? [y/N] ").strip().lower() in ("y", "yes")
+
+
 def runs(options: argparse.Namespace, words: Sequence[str]) -> int:
     from . import history
 
@@ -277,6 +305,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "apply": apply,
     "repair": repair,
     "refresh": refresh,
+    "rollback": rollback,
     "status": status,
     "test": test,
     "runs": runs,

@@ -36,6 +36,15 @@ Results = tuple[StepResult, ...]
 Tell = Callable[[dict[str, Any]], None]
 
 
+@dataclasses.dataclass(frozen=True)
+class Sure:
+    """What the caller has said in advance."""
+
+    yes: bool = False
+    expose: bool = False
+    keep_bind: bool = False
+
+
 class NoAnswers(SetupError):
     """There are no saved answers, and the command needs some: exit code 2."""
 
@@ -134,13 +143,80 @@ def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()
         "continued": unfinished.id if unfinished else None,
         "only": list(only),
     }
+    return _start(session, run, request, text, planned, tell)
+
+
+def _start(session: Session, run: str, request: dict[str, Any], text: bytes, planned: Report, tell: Tell) -> Document:
+    """The run's directory, its unit, its events, its report."""
     journal.prepare(run, request, text, {"steps": [[c.as_json() for c in step.changes] for step in planned.steps]})
     try:
         runs.start(session.machine, run)
     except SetupError:
         journal.forget(run)
         raise
-    return _follow(session, command, run, tell)
+    return _follow(session, str(request["command"]), run, tell)
+
+
+class Refused(SetupError):
+    """The call lacks a word that says that this is meant: exit code 2, nothing changed."""
+
+
+EXPOSES = "this would open vLLM to the network again"
+
+
+def rollback(wanted: str | None, sure: Sure, tell: Tell, ask: Callable[[Document], bool]) -> Document:
+    """Takes one run back. `ask` shows the plan to a person, where there is one, and returns the answer."""
+    from . import rollback as room
+
+    if (holder := runs.find_holder()) is not None:
+        raise runs.Busy(holder)
+    target = room.choose_run(wanted)
+    text = _own_answers(target)
+    session = Session(answers_file.load(text), operator=find_operator_or_none())
+    if conflicts := room.find_conflicts(target):
+        message = f"a later run touched the same: {', '.join(conflicts)}"
+        problem = {"line": None, "key": "", "message": message, "expected": "take the later run back first"}
+        return document_of(Report("rollback", 3, errors=(problem,)), session.mask)
+    planned = room.plan_rollback(target, session.look, keep_bind=sure.keep_bind)
+    report = report_of_plan(session, "rollback", planned.results(session.look), 0)
+    warnings = (
+        *((EXPOSES,) if planned.exposes else ()),
+        *(f"left as it is, edited since: {path}" for path in planned.edited),
+    )
+    report = dataclasses.replace(report, warnings=warnings)
+    if planned.exposes and not sure.expose:
+        raise Refused(f"{EXPOSES}", "say --expose if that is meant, or --keep-bind to leave it closed")
+    if not sure.yes and not ask(document_of(report, session.mask)):
+        raise Refused("this asks first, and there is no terminal to ask on", "say --yes")
+    request = {
+        "command": "rollback",
+        "began": time.time(),
+        "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
+        "continued": None,
+        "only": [],
+        "rollback": {"run": target, "keep_bind": sure.keep_bind},
+    }
+    return _start(session, journal.new_run_id(time.time()), request, text, report, tell)
+
+
+def _take_back(session: Session, book: journal.Journal, request: dict[str, Any]) -> Report:
+    from . import rollback as room
+
+    target = str(request["rollback"]["run"])
+    planned = room.plan_rollback(target, session.look, keep_bind=bool(request["rollback"]["keep_bind"]))
+    results = room.carry_out(planned, session.look, book)
+    failed = any(result.status is Status.FAILED for result in results)
+    if not failed:
+        journal.mark(target, "rolled_back", book.run)
+    return Report(
+        "rollback",
+        1 if failed else 0,
+        steps=tuple(result.applied() for result in results),
+        run=book.run,
+        changed=any(result.changes for result in results),
+        warnings=tuple(f"left as it is, edited since: {path}" for path in planned.edited),
+        log_path=journal.log_path(book.run),
+    )
 
 
 def _own_answers(run: str) -> bytes:
@@ -153,7 +229,7 @@ def _nothing_to_do(
     tested = run_tests(session, results) if any(result.step.prove for result in results) else Tested(results, ())
     _save_answers(text)
     if unfinished:
-        journal.mark_continued(unfinished.id, "a run with nothing left to do")
+        journal.mark(unfinished.id, "continued", "a run with nothing left to do")
     return Report(
         command,
         test_exit_code(tested.rows),
@@ -193,14 +269,15 @@ def run(run_id: str) -> int:
     with runs.Lock(run_id, command):
         operator = Operator(**request["operator"]) if request["operator"] else None
         session = Session(answers_file.load(text), operator=operator)
-        book = journal.Journal(run_id, session.mask, lambda: _save_answers(text))
+        keep = (lambda: None) if "rollback" in request else (lambda: _save_answers(text))
+        book = journal.Journal(run_id, session.mask, keep)
         session.machine.observer = book
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: runs.ask_to_stop(run_id))
         book.event("run", durable=True, run=book.run, command=command)
         book.line(f"vllm-https-setup {command}, run {book.run}")
         try:
-            report = _walk(session, book, request)
+            report = (_take_back if "rollback" in request else _walk)(session, book, request)
         except Exception as error:
             report = _broken(session, book, command, error)
         return _end(session, book, request, report, directory)
@@ -250,7 +327,7 @@ def _end(session: Session, book: journal.Journal, request: dict[str, Any], repor
     text = json.dumps(document_of(report, session.mask), ensure_ascii=False)
     files.write(str(directory / "report.json"), text.encode(), mode=0o600)
     if request["continued"]:
-        journal.mark_continued(request["continued"], book.run)
+        journal.mark(request["continued"], "continued", book.run)
     book.event("end", durable=True, exit_code=report.exit_code)
     book.line(f"ended with exit code {report.exit_code} after {report.duration_s:.1f} s")
     book.close()

@@ -223,11 +223,33 @@ def _walk_step(step: Step, look: Look, watcher: Watcher) -> StepResult:
     return StepResult(step, status, seen, after, tuple(changes), actions, 0, problem)
 
 
+def perform_all(step: Step, actions: Sequence[Action], look: Look, watcher: Watcher) -> StepResult:
+    """These actions of a step, without a look before or after: what a rollback does."""
+    began = time.monotonic()
+    watcher.step_began(step)
+    changes: list[Change] = []
+    status, problem = Status.CHANGED, ""
+    for action in actions:
+        change, problem, _ = _perform(step, action, look, watcher)
+        changes.append(change)
+        if problem:
+            status = Status.FAILED
+            break
+    seconds = time.monotonic() - began
+    watcher.step_ended(step, status, seconds)
+    findings = (_failure(step, problem),) if problem else ()
+    return StepResult(step, status, findings, (), tuple(changes), tuple(actions), seconds, problem)
+
+
+def _failure(step: Step, problem: str) -> Finding:
+    remedy = "read what was said: sudo vllm-https-setup log; then run the same command again"
+    return Finding(f"{step.id}.failed", Level.WARN, problem, remedy)
+
+
 def _after(step: Step, look: Look, problem: str) -> tuple[Finding, ...]:
     """What is so after a failure: the failure itself, then what the step still sees."""
     look.server.refresh()
-    remedy = "read what was said: sudo vllm-https-setup log; then run the same command again"
-    return (Finding(f"{step.id}.failed", Level.WARN, problem, remedy), *_findings(step, look))
+    return (_failure(step, problem), *_findings(step, look))
 
 
 def _perform(step: Step, action: Action, look: Look, watcher: Watcher) -> tuple[Change, str, bool]:

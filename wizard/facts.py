@@ -101,6 +101,9 @@ class Facts:
 
     def all_packages(self) -> dict[str, Package]:
         """Every package that dpkg knows, by name. Status `ii` is installed; `iF`, `iU`, `iH` are half-way."""
+        return self._once("packages", self._all_packages)
+
+    def _all_packages(self) -> dict[str, Package]:
         output = self.query(("dpkg-query", "-W", "-f", r"${Package}\t${db:Status-Abbrev}\t${Version}\n"))
         found = {}
         for package in parse_packages(output.out):

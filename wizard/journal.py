@@ -205,6 +205,7 @@ class PastRun:
     exit_code: int | None
     changed: bool
     started: bool = False
+    rolled_back: bool = False
     continued_by: str | None = None
 
 
@@ -261,6 +262,8 @@ def _past_run(run: str) -> PastRun | None:
                 past = replace(past, changed=True)
             case "end":
                 past = replace(past, ended=event["at"], exit_code=event["exit_code"])
+            case "rolled_back":
+                past = replace(past, rolled_back=True)
             case "continued":
                 past = replace(past, continued_by=event["by"], ended=past.ended or event["at"])
     return past
@@ -277,9 +280,9 @@ def forget(run: str) -> None:
     shutil.rmtree(run_directory(run), ignore_errors=True)
 
 
-def mark_continued(run: str, by: str) -> None:
-    """Says in a killed run's journal which run completed its work."""
-    line = json.dumps({"at": round(time.time(), 3), "event": "continued", "by": by})
+def mark(run: str, kind: str, by: str) -> None:
+    """Says in an earlier run's journal what a later one did about it: it was `continued`, or `rolled_back`."""
+    line = json.dumps({"at": round(time.time(), 3), "event": kind, "by": by})
     with _append(str(run_directory(run) / "journal.jsonl"), 0o600) as opened:
         opened.write("\n" + line + "\n")
 

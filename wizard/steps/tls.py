@@ -80,7 +80,8 @@ def is_others(look: Look, state: FileState) -> bool:
     """True if this Caddyfile has sites that are not ours."""
     if existing.is_kept(look, state):
         return True
-    return not (look.owned.is_written(CADDYFILE) or is_packaged(state))
+    # A file that was just written, and is not in owned.json yet, is known by what it says.
+    return not (look.owned.is_written(CADDYFILE) or is_packaged(state) or is_of_this_endpoint(look, state))
 
 
 def check_caddyfile(look: Look, *, theirs: bool) -> Finding:

@@ -41,9 +41,18 @@ def _apt(argv: tuple[str, ...], why: str, makes: tuple[Effect, ...] = (), undo: 
     )
 
 
-def install(names: tuple[str, ...], why: str, makes: tuple[Effect, ...] = (), undoes: tuple[Effect, ...] = ()) -> Run:
-    """Installs the packages; nothing else is upgraded, restarted or asked."""
-    argv = ("apt-get", "install", *QUIET, *KEEP_CONFIGURATION, "--no-install-recommends", "--", *names)
+def install(
+    names: tuple[str, ...],
+    why: str,
+    makes: tuple[Effect, ...] = (),
+    undoes: tuple[Effect, ...] = (),
+    *,
+    again: bool = False,
+) -> Run:
+    """Installs the packages; nothing else is upgraded, restarted or asked. `again`: those that are there too, for
+    apt takes a package that was cut off while it was unpacked for installed."""
+    flags = (*QUIET, *KEEP_CONFIGURATION, "--no-install-recommends", *(("--reinstall",) if again else ()))
+    argv = ("apt-get", "install", *flags, "--", *names)
     gone = (*(PackageIs(name, False) for name in names), *undoes)
     undo = _apt(("apt-get", "purge", *QUIET, "--", *names), f"take back: {why}", gone)
     return _apt(argv, why, (*(PackageIs(name, True) for name in names), *makes), (undo,))

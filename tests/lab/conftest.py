@@ -53,3 +53,14 @@ def attend(program: Path, lab: Lab, boot: Callable[[ServerSpec], Server]) -> Cal
 def operator(attend: Callable[[ServerSpec], Operator]) -> Operator:
     """The operator of an exposed host that has the program."""
     return attend(ServerSpec())
+
+
+@pytest.fixture(scope="module")
+def secured(lab: Lab, program: Path) -> Iterator[Operator]:
+    """The operator of a host that one `apply` has secured. Whoever breaks something there has it repaired."""
+    server = lab.boot(ServerSpec(layers=(program,)))
+    operator = Operator(lab, server)
+    document = operator.apply()
+    assert document["exit_code"] == 0, document
+    yield operator
+    server.discard()

@@ -183,8 +183,7 @@ def is_action(event: Event, *parts: str) -> bool:
     """Whether the event is the beginning of an action in whose words all of these are."""
     if event["event"] != "action_began":
         return False
-    change = event["change"]
-    words = " ".join([change["kind"], *change.get("argv", ()), change.get("path", ""), change.get("for", "")])
+    (words,) = in_words([event["change"]])
     return all(part in words for part in parts)
 
 
@@ -216,7 +215,23 @@ def pause(seconds: float) -> None:
 
 def in_words(changes: list[Document]) -> list[str]:
     """Each change in a few words, as a test names it."""
-    return [
-        " ".join([change["kind"], *change.get("argv", ()), change.get("path", ""), change.get("for", "")]).strip()
-        for change in changes
-    ]
+    words = [[change["kind"], *change.get("argv", ()), change.get("path"), change.get("for")] for change in changes]
+    return [" ".join(word for word in one if word) for one in words]
+
+
+def comparable(changes: list[Document]) -> list[Document]:
+    """What a plan promises before Caddy is there: all but the old side of the file that its package brings."""
+    return [{**one, "diff": ""} if one.get("path") == "/etc/caddy/Caddyfile" else one for one in changes]
+
+
+def troubles(document: Document) -> list[str]:
+    """What went wrong, in the document's own words; none where all is well."""
+    found = [f"error: {error['message']}" for error in document["errors"]]
+    found += [f"warning: {warning}" for warning in document["warnings"]]
+    for step in document["steps"]:
+        found += [
+            f"{finding['key']}: {finding['summary']}"
+            for finding in step["findings"]
+            if finding["level"] in ("drift", "blocked") or finding["key"].endswith(".failed")
+        ]
+    return found + [f"{row['id']}: {row['detail']}" for row in document["tests"] if row["ok"] is not True]

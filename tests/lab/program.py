@@ -13,14 +13,6 @@ from tests.lab.base import Base, ensure_base, ensure_packages
 from tests.lab.machine import run
 
 HOME = "/opt/vllm-https-setup"
-COMMAND = f"""\
-#!{HOME}/bin/python -I
-import sys
-
-from wizard.cli import main
-
-sys.exit(main())
-"""
 # The tags of glibc wheels: pip takes only those that it is told, where it does not install for itself.
 PLATFORMS = ("manylinux1", "manylinux2010", "manylinux2014", *(f"manylinux_2_{minor}" for minor in range(5, 37)))
 PACKAGES = ("wizard", "templates", "screens")
@@ -45,7 +37,7 @@ def ensure_program_layer(checkout: Path, suite: str = "bookworm") -> Path:
             target.write_bytes(file.read_bytes())
         command = into / "upper/usr/local/bin/vllm-https-setup"
         command.parent.mkdir(parents=True)
-        command.write_text(COMMAND)
+        command.write_bytes((checkout / "wizard/__main__.py").read_bytes())
         command.chmod(0o755)
         run(["chmod", "-R", "u=rwX,go=rX", *(own / name for name in PACKAGES if (own / name).exists())])
         names = " ".join(f"{HOME}/lib/python3.*/site-packages/{name}" for name in PACKAGES if (own / name).exists())

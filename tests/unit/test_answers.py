@@ -202,6 +202,7 @@ def test_answers_made_by_the_program_obey_the_same_rules() -> None:
         Answers(version=1, tls=Tls(mode="internal"), vllm=Vllm(port=2222), firewall=Firewall(ssh_ports=(2222,)))
 
 
+@pytest.mark.allow_commands("python")
 def test_the_parser_is_imported_on_first_use_only() -> None:
     code = "import sys, wizard.answers; sys.exit('ruamel' in ' '.join(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from wizard.parse.launch import Edit, bind_to, parse_launch
 
+pytestmark = pytest.mark.allow_commands("bash", "sh")
+
 SCRIPTS = Path(__file__).parents[1] / "recorded" / "launch"
 EDITED = sorted(SCRIPTS.glob("edit-*.sh"))
 KEPT = sorted(SCRIPTS.glob("keep-*.sh"))

@@ -133,7 +133,7 @@ def refresh() -> Run:
     return refresh_one(LIST, "fetch the index of Caddy's repository, and of no other")
 
 
-def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...]) -> Run:
+def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...], *, again: bool = False) -> Run:
     undoes = (
         UnitIs("caddy.service", active=False, enabled=False, exists=False),
         FileIs("/usr/bin/caddy", None),
@@ -141,7 +141,7 @@ def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...]) -> Run:
         FileIs(CADDY_ROOT, None),
         ListensOn("caddy.service", ()),
     )
-    return install((*names, "caddy"), "Caddy, as its makers package it", makes, undoes)
+    return install((*names, "caddy"), "Caddy, as its makers package it", makes, undoes, again=again)
 
 
 def to_install(missing: tuple[str, ...]) -> Finding:
@@ -156,11 +156,11 @@ def to_install(missing: tuple[str, ...]) -> Finding:
 def to_finish(half: tuple[str, ...], missing: tuple[str, ...], *, installed: bool) -> Finding:
     """An installation that was cut off; what it had not come to is installed after."""
     if installed:
-        rest = install(missing, "what the repository's own instructions ask for")
+        rest = install(missing, "what the repository's own instructions ask for", again=True)
     elif "caddy" in half:
-        rest = install_caddy(missing, (UnitIs("caddy.service", active=True, enabled=True),))
+        rest = install_caddy(missing, (UnitIs("caddy.service", active=True, enabled=True),), again=True)
     else:
-        rest = install_caddy(missing, PACKAGE_MAKES)
+        rest = install_caddy(missing, PACKAGE_MAKES, again=True)
     return Finding(
         "caddy.package",
         Level.DRIFT,

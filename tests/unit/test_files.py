@@ -1,0 +1,151 @@
+"""A file is written whole or not at all: whatever interrupts it, a reader sees the old or the new one."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import grp
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wizard import files
+from wizard.model import SetupError
+
+ME: dict[str, Any] = {"owner": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
+OLD, NEW = b"old\n", b"new\n" * 1000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    place = tmp_path / "etc" / "file"
+    place.parent.mkdir()
+    place.write_bytes(OLD)
+    return str(place)
+
+
+def left_over(path: str) -> list[str]:
+    return sorted(name for name in os.listdir(os.path.dirname(path)) if name != os.path.basename(path))
+
+
+def test_content_and_attributes_are_read_back(path: str) -> None:
+    files.write(path, NEW, mode=0o640, **ME)
+    state = files.read(path)
+    assert state is not None
+    assert (state.kind, state.content, state.mode, state.owner) == ("file", NEW, 0o640, ME["owner"])
+    assert left_over(path) == []
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_mode_is_the_one_that_was_named_whatever_the_umask(path: str, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        files.write(path, NEW, mode=0o644, **ME)
+        files.write(f"{os.path.dirname(path)}/deep/er/file", NEW, mode=0o644, **ME)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o644
+    assert stat.S_IMODE(os.stat(f"{os.path.dirname(path)}/deep/er").st_mode) == 0o755
+
+
+@pytest.mark.parametrize("call", ["fsync", "fchmod", "rename"])
+def test_write_that_fails_anywhere_leaves_the_old_file(path: str, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(SetupError, match=r"could not be written: No space left on device\. It is as it was"):
+        files.write(path, NEW, **ME)
+    assert Path(path).read_bytes() == OLD
+    assert left_over(path) == []
+
+
+@pytest.mark.allow_commands("python")
+@pytest.mark.parametrize("call", ["fsync", "fchmod", "rename"])
+def test_kill_in_the_middle_leaves_the_old_file(path: str, call: str) -> None:
+    """SIGKILL: no handler, no `finally`. What may stay is a file beside it, that nobody reads."""
+    script = (
+        "import os, signal, sys\n"
+        "from wizard import files\n"
+        f"os.{call} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.write(sys.argv[1], b'new' * 1000, owner=sys.argv[2], group=sys.argv[3])\n"
+    )
+    argv = [sys.executable, "-c", script, path, *ME.values()]
+    ended = subprocess.run(argv, check=False, cwd=Path(files.__file__).parents[1])
+    assert ended.returncode == -signal.SIGKILL
+    assert Path(path).read_bytes() == OLD
+    assert all(name.startswith(".file.") and name.endswith(".new") for name in left_over(path))
+    files.write(path, NEW, **ME)
+    assert Path(path).read_bytes() == NEW
+
+
+def test_refused_content_never_takes_the_files_place(path: str) -> None:
+    seen: list[bytes] = []
+
+    def refuse(copy: str) -> None:
+        seen.append(Path(copy).read_bytes())
+        raise SetupError("refused")
+
+    with pytest.raises(SetupError, match="refused"):
+        files.write(path, NEW, validate=refuse, **ME)
+    assert seen == [NEW]
+    assert Path(path).read_bytes() == OLD
+    assert left_over(path) == []
+
+
+def test_what_is_written_is_on_disk_before_it_takes_its_place(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def noted_rename(source: str, target: str) -> None:
+        calls.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    files.write(path, NEW, **ME)
+    assert calls == ["file", "rename", "directory"]
+
+
+def test_attributes_of_the_file_that_is_replaced_can_be_kept(path: str) -> None:
+    os.chmod(path, 0o751)
+    files.write(path, NEW, mode=0o600, attributes_of=path)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o751
+
+
+def test_link_is_read_as_a_link_and_replaced_not_followed(path: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(OLD)
+    os.remove(path)
+    os.symlink(target, path)
+    state = files.read(path)
+    assert state is not None and (state.kind, state.text) == ("link", str(target))
+    files.write(path, NEW, **ME)
+    assert target.read_bytes() == OLD
+    assert Path(path).read_bytes() == NEW and not os.path.islink(path)
+
+
+def test_missing_file_is_none_and_other_kinds_are_named(path: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert files.read(f"{path}-not") is None
+    assert files.read(f"{path}/below/a/file") is None
+    kinds = {name: files.read(str(tmp_path / name)) for name in ("fifo", "etc")}
+    assert {name: state.kind for name, state in kinds.items() if state} == {"fifo": "other", "etc": "directory"}
+
+
+def test_removed_file_is_gone_and_a_missing_one_is_no_error(path: str) -> None:
+    files.remove(path)
+    files.remove(path)
+    assert files.read(path) is None
+    with pytest.raises(SetupError, match="could not be removed"):
+        files.remove(os.path.dirname(path))

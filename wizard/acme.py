@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -156,6 +157,7 @@ def check_after(look: Look, put_back: tuple[Action, ...]) -> Iterator[Finding]:
         otherwise=put_back,
         late="Caddy's log: journalctl -u caddy -n 50",
         interval_s=0.2,
+        shell=f"certificate_issued {shlex.quote(path)}",
     )
     yield Finding("tls.issued", Level.DRIFT, f"there is no certificate for {domain} yet", fix=(wait,))
 

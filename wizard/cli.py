@@ -46,6 +46,8 @@ def build_parser() -> Parser:
     apply = command("apply", "set this server up, unattended")
     apply.add_argument("--answers", metavar="F", required=True, help=answers_help)
     command("repair", "apply with the saved answers")
+    export = command("export", "the plan as a readable shell script; changes nothing", json_too=False)
+    export.add_argument("--answers", metavar="F", required=True, help=answers_help)
     command("status", "findings and the final test; changes nothing")
     command("test", "the final test alone")
     rollback = command("rollback", "undo one run")
@@ -137,8 +139,13 @@ def error_of(error: SetupError) -> dict[str, Any]:
     return {"line": None, "key": "", "message": error.message, "expected": error.remedy or None}
 
 
-def with_report(options: argparse.Namespace, words: Sequence[str], make: Callable[[], Document]) -> int:
-    """Runs a command that has a report, and prints that as text or JSON."""
+def with_report(
+    options: argparse.Namespace,
+    words: Sequence[str],
+    make: Callable[[], Document],
+    tell: Callable[[Document], None] | None = None,
+) -> int:
+    """Runs a command that has a report, and prints that as text or JSON, or tells it in the given way."""
     command = str(options.command)
     if os.geteuid() != 0:
         message = f"this needs root: sudo vllm-https-setup {' '.join(words)}"
@@ -158,7 +165,10 @@ def with_report(options: argparse.Namespace, words: Sequence[str], make: Callabl
         return fail_call(words, command, [error_of(error)])
     except SetupError as error:
         return fail(options, 4 if isinstance(error, Busy) else 1, error)
-    show(document, as_json=options.json)
+    if tell is None:
+        show(document, as_json=options.json)
+    else:
+        tell(document)
     return int(document["exit_code"])
 
 
@@ -228,6 +238,27 @@ def refresh(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     progress = Progress(sys.stdout)
     return with_report(options, words, lambda: commands.apply("repair", None, progress.tell, only=("tls",)))
+
+
+def export(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """The script is all that standard output gets; why there is none goes to standard error."""
+    from . import commands
+    from .report import Text
+
+    options.json = False
+    made: list[str] = []
+
+    def make() -> Document:
+        text, document = commands.export(commands.read_answers(options.answers, sudo_uid()))
+        made.append(text)
+        return document
+
+    def tell(document: Document) -> None:
+        print(made[0], end="")
+        for line in () if made[0] else Text().lines(document):
+            print(line, file=sys.stderr)
+
+    return with_report(options, words, make, tell)
 
 
 def status(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -305,6 +336,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "apply": apply,
     "repair": repair,
     "refresh": refresh,
+    "export": export,
     "rollback": rollback,
     "status": status,
     "test": test,

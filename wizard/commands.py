@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from . import answers as answers_file
-from . import files, journal, paths, runs
+from . import files, journal, paths, runs, script
 from .answers import Answers
 from .engine import Step, StepResult, walk
 from .model import Report, SetupError, Status, TestRow
+from .overlay import Overlay
 from .report import Document, document_of
 from .server import Operator
 from .session import (
@@ -76,6 +77,19 @@ def plan(text: bytes, *, detailed: bool) -> Document:
     unfinished = journal.find_unfinished() if runs.find_holder() is None else None
     warnings = [f"run {unfinished.id} was cut off; apply completes its work"] if unfinished else []
     return document_of(dataclasses.replace(report, warnings=tuple(warnings)), session.mask)
+
+
+def export(text: bytes) -> tuple[str, Document]:
+    """The plan as a shell script, and its report; where the plan can't be carried out there is no script."""
+    session = Session(answers_file.load(text), operator=find_operator_or_none())
+    notes = script.Notes()
+    results = walk(STEPS, dataclasses.replace(session.look, server=Overlay(session.server)), notes)
+    code = plan_exit_code(results)
+    document = document_of(report_of_plan(session, "plan", results, code), session.mask)
+    if code:
+        return "", document
+    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    return script.write_script(session.look, results, notes, session.endpoint().base_url, at), document
 
 
 def status() -> Document:

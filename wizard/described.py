@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .model import Output
-from .server import Address, FileState, Listener, Operator, Reach, Request, Response, Target
+from .server import Address, DnsAnswer, FileState, Listener, Operator, Reach, Request, Response, Target
 
 # Stands for "no CA" in a described request.
 UNCHECKED = "(unchecked)"
@@ -54,6 +54,7 @@ class Description:
     fetches: Mapping[str, Response]
     reached: Mapping[Target, Reach]
     logins: Mapping[tuple[int, ...], tuple[str, ...]]
+    resolved: Mapping[Question, DnsAnswer]
 
 
 class DescribedMachine:
@@ -93,6 +94,10 @@ class DescribedMachine:
 
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
         return self._answer(self.description.fetches, url, f"fetch of {url}")
+
+    def resolve(self, name: str, kind: str, server: str | None = None) -> DnsAnswer:
+        key = (name, kind, server or "")
+        return self._answer(self.description.resolved, key, f"DNS question {key}")
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         return tuple(self._answer(self.description.reached, target, f"packet to {target}") for target in targets)
@@ -139,6 +144,18 @@ def read_description(text: str) -> Description:
             for one in data.get("reached", ())
         },
         logins={tuple(one["ports"]): tuple(one["from"]) for one in data.get("logins", ())},
+        resolved={
+            (one["name"], one["kind"], one.get("server", "")): DnsAnswer(
+                one["name"],
+                one["kind"],
+                tuple(one.get("values", ())),
+                one["status"],
+                one.get("ttl", 0),
+                one.get("server", "") or "recursive",
+                one.get("detail", ""),
+            )
+            for one in data.get("resolved", ())
+        },
     )
 
 

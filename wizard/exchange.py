@@ -60,6 +60,7 @@ def exchange(request: Request) -> Response:
         headers["Authorization"] = f"Bearer {request.bearer.reveal()}"
     if request.body:
         headers["Content-Type"] = request.content_type
+    headers.update(request.headers)
     try:
         connection.request(request.method, request.path, body=request.body or None, headers=headers)
         answer = connection.getresponse()

@@ -15,6 +15,7 @@ from .parse.ufw import UfwDefaults, parse_defaults, parse_enabled, parse_user_ru
 from .parse.units import parse_show
 from .server import (
     Address,
+    DnsAnswer,
     FileState,
     Firewall,
     Listener,
@@ -185,6 +186,9 @@ class Facts:
 
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
         return self._once(("fetch", url), lambda: self.machine.fetch(url, timeout_s, ca_file))
+
+    def resolve(self, name: str, kind: str, server: str | None = None) -> DnsAnswer:
+        return self._once(("resolve", name, kind, server), lambda: self.machine.resolve(name, kind, server))
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         return self.machine.reach(targets)

@@ -10,6 +10,8 @@ from .model import FileCopied, FileIs, Finding, Level, Probe, Remove, Run, Wait
 from .paths import CADDY_ROOT, ROOT_CERTIFICATE
 from .server import Server
 
+HAS_ROOT = f"test -s {CADDY_ROOT}"
+
 
 def check_before(look: Look) -> Iterator[Finding]:
     hosts = find_hosts(look)
@@ -43,9 +45,9 @@ def check_after(look: Look) -> Iterator[Finding]:
         # An older one is of a CA that is gone: nobody wants it back.
         undo=() if exported else (gone,),
     )
-    wait = () if made is not None else (Wait("Caddy's own CA", "its root certificate is made", 30, has_root),)
+    wait = Wait("Caddy's own CA", "its root certificate is made", 30, has_root, shell=HAS_ROOT)
     summary = "the root certificate is not exported yet" if exported is None else "Caddy's CA has another root now"
-    yield Finding("tls.root", Level.DRIFT, summary, fix=(*wait, copy))
+    yield Finding("tls.root", Level.DRIFT, summary, fix=(copy,) if made is not None else (wait, copy))
 
 
 def clear_away(look: Look) -> Iterator[Finding]:

@@ -232,7 +232,11 @@ class Remove:
 
 @dataclass(frozen=True)
 class Wait:
-    """Until something is so. `until` is asked again and again; a False ends the wait at once."""
+    """Until something is so. `until` is asked again and again; a False ends the wait at once.
+
+    `shell` is how an exported script looks for it: a command that ends with 0 (so), 1 (not yet) or 2 (never); its
+    functions are in templates/export.sh.j2.
+    """
 
     what: str
     why: str
@@ -245,6 +249,7 @@ class Wait:
     fall_back_when_late: bool = True
     late: str = ""
     interval_s: float = 0.05
+    shell: str = ""
 
 
 Action = Run | Write | Remove | Wait

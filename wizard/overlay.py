@@ -29,6 +29,7 @@ from .model import (
 from .parse.ufw import UfwRule
 from .server import (
     Address,
+    DnsAnswer,
     FileState,
     Firewall,
     Listener,
@@ -176,6 +177,9 @@ class Overlay:
 
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
         return self.below.fetch(url, timeout_s, ca_file)
+
+    def resolve(self, name: str, kind: str, server: str | None = None) -> DnsAnswer:
+        return self.below.resolve(name, kind, server)
 
     def now(self) -> float:
         return self.below.now()

@@ -129,13 +129,15 @@ class Request:
     content_type: str = "application/json"
     timeout_s: float = 10
     unix: str = ""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def key(self) -> str:
         """What a recording finds it by: no secret in it."""
         scheme = "https" if self.tls else "http"
         auth = " key" if self.bearer else ""
-        return f"{self.method} {scheme}://{self.address}:{self.port}{self.path} host={self.host}{auth}"
+        more = "".join(f" {name}" for name, _ in self.headers)
+        return f"{self.method} {scheme}://{self.address}:{self.port}{self.path} host={self.host}{auth}{more}"
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,31 @@ class Response:
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+
+@dataclass(frozen=True)
+class DnsAnswer:
+    """What a DNS server says of one name and one type of record (A, AAAA, CNAME, CAA, NS, SOA).
+
+    `status` is "ok" (with `values`), "nodata" (the name exists, the record does not), "nxdomain", "servfail",
+    "refused", "timeout", "lame" (the server has no authority for the name), or another word for no answer; `detail`
+    says more.
+    Names in `values` are in small letters, without the final dot. `ttl` is in seconds. `asked` is "recursive" (the
+    system's own resolver) or the address of the authoritative server.
+    """
+
+    name: str
+    kind: str
+    values: tuple[str, ...] = ()
+    status: str = "ok"
+    ttl: int = 0
+    asked: str = "recursive"
+    detail: str = ""
+
+    @property
+    def is_answer(self) -> bool:
+        """True if it was said what there is, be it nothing."""
+        return self.status in ("ok", "nodata", "nxdomain")
 
 
 @dataclass(frozen=True)
@@ -218,6 +245,8 @@ class Machine(Protocol):
 
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response: ...
 
+    def resolve(self, name: str, kind: str, server: str | None = None) -> DnsAnswer: ...
+
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]: ...
 
     def logins(self, ports: Sequence[int]) -> tuple[str, ...]: ...
@@ -263,6 +292,8 @@ class Server(Protocol):
     def caddy_runs(self, path: str) -> bool | None: ...
 
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response: ...
+
+    def resolve(self, name: str, kind: str, server: str | None = None) -> DnsAnswer: ...
 
     def now(self) -> float: ...
 

@@ -19,7 +19,7 @@ from . import exchange, files
 from .mask import Mask, strip_control
 from .model import TIMED_OUT, Output, SetupError
 from .parse.sshd import parse_ssh_connection
-from .server import Address, FileState, Listener, Operator, Reach, Request, Response, Target
+from .server import Address, DnsAnswer, FileState, Listener, Operator, Reach, Request, Response, Target
 
 PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 ENVIRONMENT = {"PATH": ":".join(PATH), "LC_ALL": "C.UTF-8", "HOME": "/root"}
@@ -235,6 +235,14 @@ class RealMachine:
         response = exchange.fetch(url, timeout_s, ca_file)
         self.observer.note(f"GET {url}: {response.status or response.error}, {len(response.body)} bytes")
         return response
+
+    def resolve(self, name: str, kind: str, server: str | None = None) -> DnsAnswer:
+        from . import resolve
+
+        answer = resolve.resolve(name, kind, server)
+        found = " ".join(answer.values) or strip_control(f"{answer.status} {answer.detail}").strip()
+        self.observer.note(f"DNS {kind} {name} ({answer.asked}): {found}")
+        return answer
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         from . import packets

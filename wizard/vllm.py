@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import shlex
 from dataclasses import dataclass
 
 from .engine import Look
@@ -111,6 +112,14 @@ def last_words(server: Server, unit: str) -> str:
     own = f"_SYSTEMD_UNIT={unit}"
     output = server.query(("journalctl", "--no-pager", "-q", "-o", "cat", "-n", "1", own), timeout_s=10)
     return output.out.strip()[-300:]
+
+
+def answers_in_shell(vllm: Vllm, *, bound_to: str = "") -> str:
+    """The look of `Readiness` as a command of the exported script."""
+    address = bound_to or vllm.request("/v1/models", with_key=False).address
+    url = f"http://[{address}]:{vllm.port}" if ":" in address else f"http://{address}:{vllm.port}"
+    words = ["vllm_answers", vllm.unit.name, url, *([f"{bound_to}:{vllm.port}"] if bound_to else [])]
+    return shlex.join(words)
 
 
 class Readiness:

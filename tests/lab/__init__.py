@@ -1,5 +1,6 @@
 """A real server without a server: boots throw-away Debian hosts that look like the guide's."""
 
+from tests.lab.acme import Acme
 from tests.lab.base import ensure_base
 from tests.lab.clean import remains
 from tests.lab.lab import Lab
@@ -12,6 +13,7 @@ from tests.lab.spec import CANARY, File, ServerSpec
 
 __all__ = [
     "CANARY",
+    "Acme",
     "CommandFailed",
     "File",
     "Lab",

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.lab import cache, layers
 from tests.lab.archive import Internet, ensure_internet
 from tests.lab.machine import KEYRING, require, run, say
+from tests.lab.mirror import download
 
 PACKAGES = (
     *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "iptables", "nftables", "openssh-server", "curl", "gnupg"),
@@ -42,20 +43,20 @@ def ensure_base(suite: str = "bookworm") -> Base:
 @functools.cache
 def _base(suite: str, _cache: str) -> Base:
     root_key = cache.key(suite, PACKAGES, ON_THE_INTERNET, "1")
-    download = cache.built(f"root-{suite}", root_key, functools.partial(_download, suite))
-    internet = ensure_internet(suite, download / "debs", root_key)
+    downloaded = cache.built(f"root-{suite}", root_key, functools.partial(_download, suite))
+    internet = ensure_internet(suite, downloaded / "debs", root_key)
     key = cache.key(root_key, internet.key, cache.sources("base.py", "layers.py", "files/base"))
 
     def configure(into: Path) -> None:
         layers.change(
-            [download / "root"],
+            [downloaded / "root"],
             (cache.HERE / "files/base/configure.sh").read_text(),
             into=into / "upper",
             binds={cache.HERE / "files/base": "/tmp/base", internet.path: "/tmp/internet"},
         )
 
     own = cache.built(f"base-{suite}", key, configure)
-    return Base(suite, key, (download / "root", own / "upper"), internet)
+    return Base(suite, key, (downloaded / "root", own / "upper"), internet)
 
 
 def ensure_packages(base: Base, packages: Iterable[str]) -> tuple[Path, ...]:
@@ -93,28 +94,7 @@ def _download(suite: str, into: Path) -> None:
         env=env,
         timeout=1800,
     )
-    used = (into / "root/etc/apt/sources.list").read_text()
-    (into / "debs").mkdir()
-    (into / "apt/lists/partial").mkdir(parents=True)
-    (into / "apt/sources.list").write_text(re.sub(r"^deb ", f"deb [signed-by={KEYRING}] ", used, flags=re.M))
-    apt = [
-        *(
-            "apt-get",
-            "-q",
-            "-y",
-            "-o",
-            f"Dir::Etc::sourcelist={into}/apt/sources.list",
-            "-o",
-            "Dir::Etc::sourceparts=-",
-        ),
-        *("-o", f"Dir::State={into}/apt", "-o", f"Dir::State::status={into}/root/var/lib/dpkg/status"),
-        *("-o", f"Dir::Cache={into}/apt", "-o", "APT::Sandbox::User=root", "-o", "Dir::Log=/dev/null"),
-        *("-o", "APT::Install-Recommends=false", "-o", f"Dir::Cache::archives={into}/debs"),
-    ]
-    run([*apt, "update"])
-    run([*apt, "install", "--download-only", *ON_THE_INTERNET])
-    run([*apt, "download", *ON_THE_INTERNET], cwd=into / "debs")
-    run(["rm", "-rf", into / "apt", into / "debs/partial", into / "debs/lock"])
+    download(into / "root", into / "debs", ON_THE_INTERNET, with_needed=True)
     run(["sh", "-c", 'rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/var/log/*.log', "sh", into / "root"])
 
 

@@ -6,15 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, Server, ServerSpec, ensure_program_layer
+from tests.lab import Acme, Lab, Server, ServerSpec, ensure_program_layer
 from tests.lab.operator import Operator
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked `suites` runs once in a lab of each of these Debian suites."""
+    marker = metafunc.definition.get_closest_marker("suites")
+    if marker is not None:
+        metafunc.parametrize("lab", marker.args, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A running lab: the network, the gate, the machine outside."""
-    with Lab() as running:
+    with Lab(getattr(request, "param", "bookworm")) as running:
         yield running
+
+
+@pytest.fixture
+def acme(lab: Lab) -> Iterator[Acme]:
+    """The lab's certificate authority; names, metadata and refusals are gone after the test."""
+    authority = lab.acme()
+    yield authority
+    authority.reset()
+    lab.gate.names.clear()
+    lab.metadata(None)
 
 
 @pytest.fixture

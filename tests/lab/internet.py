@@ -1,13 +1,13 @@
 """The gate: the lab's own internet. Names, and web servers on ports 80 and 443 of its address."""
 
-import os
-import signal
-import subprocess
 from pathlib import Path
 
 from tests.lab.archive import ARCHIVE, CLOUDSMITH, Internet, caddy_binary
-from tests.lab.machine import CommandFailed
-from tests.lab.space import GATE, GATE6, Deadline, Space, children
+from tests.lab.names import Names
+from tests.lab.server import Server
+from tests.lab.service import Service
+from tests.lab.space import BRIDGE, GATE, GATE6, NAMESERVER, NAMESERVER6, Space
+from tests.lab.way import Block, Way
 
 CADDYFILE = """\
 {{
@@ -37,14 +37,19 @@ http://{archive} {{
 
 
 class Gate:
-    """What the hosts find on their network. `root` is writable: a copy per lab, of one directory per name."""
+    """What the hosts find on their network. `root` is writable: a copy per lab, of one directory per name.
 
-    def __init__(self, space: Space, internet: Internet) -> None:
+    `names` has all records; `way` is what lies between the gate and the hosts.
+    """
+
+    def __init__(self, space: Space, internet: Internet, base_root: Path) -> None:
         self._space = space
         self.internet = internet
         self.files = space.files / "gate"
         self._disk = space.disk / "gate"
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._web: Service | None = None
+        self.names = Names(space)
+        self.way = Way(space, base_root)
 
     @property
     def root(self) -> Path:
@@ -52,24 +57,14 @@ class Gate:
         return self._space.inside(self._disk / "root")
 
     def open(self) -> None:
-        """Start the name server and the web server; returns when both answer."""
-        (self.files / "names").mkdir(parents=True)
+        """Start the name servers and the web server; returns when all answer."""
+        self.files.mkdir(parents=True)
         self._space.run(["sh", "-c", OVERLAY, "sh", self.internet.path, self._disk])
-        self.name(CLOUDSMITH, GATE, GATE6)
-        self.name(ARCHIVE, GATE, GATE6)
-        self._start(
-            "dnsmasq",
-            *(
-                "--keep-in-foreground",
-                "--conf-file=/dev/null",
-                "--user=root",
-                "--pid-file=",
-                "--no-resolv",
-                "--no-hosts",
-            ),
-            *(f"--listen-address={GATE}", f"--listen-address={GATE6}", "--bind-interfaces", "--address=/#/"),
-            *(f"--hostsdir={self.files / 'names'}", "--log-queries", "--log-facility=-", "--local-ttl=1"),
-        )
+        self.way.open()
+        self.way.ip(f"addr add {NAMESERVER}/16 dev {BRIDGE}\naddr add {NAMESERVER6}/64 dev {BRIDGE} nodad")
+        self.names.know("ns1.dns.lab", f"A {NAMESERVER}", f"AAAA {NAMESERVER6}")
+        for name in (CLOUDSMITH, ARCHIVE):
+            self.names.know(name, f"A {GATE}", f"AAAA {GATE6}")
         caddyfile = CADDYFILE.format(
             gate=GATE,
             gate6=f"[{GATE6}]",
@@ -80,33 +75,30 @@ class Gate:
             archive=ARCHIVE,
         )
         (self.files / "Caddyfile").write_text(caddyfile)
-        home = f"XDG_DATA_HOME={self.files}"
-        self._start(
-            "env", home, str(caddy_binary()), "run", "--adapter", "caddyfile", "--config", str(self.files / "Caddyfile")
-        )
-        until = Deadline("the gate's servers", 20)
-        wanted = {f"{GATE}:53", f"{GATE}:80", f"{GATE}:443"}
-        while not wanted <= set(self._space.run(["ss", "-Hltn"]).stdout.split()):
-            if any(process.poll() is not None for process in self._processes):
-                raise CommandFailed(f"a server of the gate ended: {self.log()[-2000:]}")
-            until.tick()
-
-    def _start(self, *argv: str) -> None:
-        log = (self.files / f"{Path(argv[2] if argv[0] == 'env' else argv[0]).name}.log").open("wb")
-        with log:
-            self._processes.append(
-                subprocess.Popen(
-                    self._space.enter(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-                )
-            )
+        run_caddy: list[str | Path] = [
+            caddy_binary(),
+            "run",
+            "--adapter",
+            "caddyfile",
+            "--config",
+            self.files / "Caddyfile",
+        ]
+        home = {"XDG_DATA_HOME": str(self.files), "XDG_CONFIG_HOME": str(self.files)}
+        self._web = Service(self._space, run_caddy, self.files / "caddy.log", home)
+        self.names.open(self.files / "dnsmasq.log")
+        self._web.wait_for(f"{GATE}:80", f"{GATE}:443")
 
     def name(self, name: str, *addresses: str) -> None:
-        """Let a name point to these addresses (none: it stops to exist), from now on."""
-        place = self.files / "names" / name
-        place.write_text("".join(f"{address} {name}\n" for address in addresses))
-        for process in self._processes[:1]:  # dnsmasq sees new files by itself, but keeps old names until told
-            for pid in children(process.pid):
-                os.kill(pid, signal.SIGHUP)
+        """Let a name point to these addresses (none: it stops to exist), from now on; more in `names`."""
+        self.names.set(name, *(f"{'AAAA' if ':' in address else 'A'} {address}" for address in addresses))
+
+    def block(self, server: Server, port: int, how: Block = "silent") -> None:
+        """Let nothing through to a TCP port of a host; see `way`. Pebble waits 15 s for what is silent."""
+        self.way.block(server, port, how)
+
+    def unblock(self, server: Server, port: int) -> None:
+        """End that."""
+        self.way.unblock(server, port)
 
     def requests(self, name: str) -> list[str]:
         """The web server's access log for a name: one JSON document a line."""
@@ -118,10 +110,11 @@ class Gate:
         return "".join((self.files / f"{name}.log").read_text(errors="replace") for name in ("dnsmasq", "caddy"))
 
     def close(self) -> None:
-        """Forget the processes; the namespaces' end has ended them."""
-        for process in self._processes:
-            process.wait()
-        self._processes.clear()
+        """Forget the servers; the namespaces' end has ended them."""
+        if self._web is not None:
+            self._web.close()
+            self._web = None
+        self.names.close()
 
 
 OVERLAY = """\

@@ -1,16 +1,21 @@
 """A throw-away network with booted servers on it."""
 
+import functools
 import os
 import time
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
+from tests.lab import acme
+from tests.lab.acme import Acme
 from tests.lab.base import Base, ensure_base, ensure_packages
+from tests.lab.certificates import Authority
 from tests.lab.clean import sweep
+from tests.lab.cloud import Cloud, Provider
 from tests.lab.internet import Gate
 from tests.lab.outside import Outside
 from tests.lab.server import Server
-from tests.lab.space import Space
+from tests.lab.space import CA, CA6, Space
 from tests.lab.spec import ServerSpec
 
 
@@ -21,6 +26,7 @@ class Lab:
         self.suite = suite
         self.id = f"{os.getpid():x}-{time.time_ns() // 1_000_000 % 0xFFFFFF:06x}"
         self.servers: list[Server] = []
+        self._acme: Acme | None = None
 
     def __enter__(self) -> Self:
         self.open()
@@ -36,8 +42,9 @@ class Lab:
         self.base: Base = ensure_base(self.suite)
         sweep()
         self._space = Space(self.id)
-        self.gate = Gate(self._space, self.base.internet)
+        self.gate = Gate(self._space, self.base.internet, self.base.layers[0])
         self.outside = Outside(self._space, self.base.internet.path)
+        self.cloud = Cloud(self._space, self.gate.way)
         try:
             self._space.open()
             self.outside.open()
@@ -50,6 +57,11 @@ class Lab:
     def key_fingerprint(self) -> str:
         """Of the key that signs Caddy's repository here: what answers need as caddy.key_fingerprint."""
         return self.base.internet.key_fingerprint
+
+    @functools.cached_property
+    def certificates(self) -> Authority:
+        """A private certificate authority, for mode custom; see certificates.GOOD and BAD for what people bring."""
+        return Authority()
 
     def boot(self, spec: ServerSpec | None = None, *, wait: bool = True) -> Server:
         """A new host, up unless `wait` is false."""
@@ -64,6 +76,26 @@ class Lab:
             server.wait_until_up()
         return server
 
+    def acme(self) -> Acme:
+        """The lab's ACME authority, started by the first call (half a second)."""
+        if self._acme is None:
+            self.gate.names.know(acme.NAME, f"A {CA}", f"AAAA {CA6}")
+            self._acme = Acme(self._space, self.base)
+            self._acme.open()
+        return self._acme
+
+    def metadata(self, provider: Provider | Literal["silent"] | None, public_ipv4: str | None = None) -> None:
+        """The cloud's metadata service at 169.254.169.254: a provider's, "hangs" (never answers), "silent" (packets
+        vanish), or None: off, as at first; connections fail at once."""
+        self.cloud.set(provider, public_ipv4)
+
+    def translate(self, public_ipv4: str, server: Server) -> None:
+        """1:1 NAT: an address of 203.0.113.0/24 that leads to a host, for the CA and the machine outside.
+
+        The host itself cannot reach it (no hairpin), and has no interface with it.
+        """
+        self.gate.way.translate(public_ipv4, server)
+
     def abandon(self) -> None:
         """Leave it as a machine that ran out of memory would: the keeper is gone, the rest goes on."""
         self._space.abandon()
@@ -74,3 +106,6 @@ class Lab:
         for server in self.servers:
             server.close()
         self.gate.close()
+        self.cloud.close()
+        if self._acme is not None:
+            self._acme.close()

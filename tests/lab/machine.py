@@ -15,6 +15,7 @@ NEEDED = {
     "apt-ftparchive": "apt-utils",
     "ip": "iproute2",
     "ssh": "openssh-client",
+    "curl": "curl",
     "gpg": "gnupg",
     "unshare": "util-linux",
     "dpkg-deb": "dpkg",
@@ -95,7 +96,7 @@ def require() -> None:
             f"(a container without privileges?): {failure}"
         ) from failure
     if "overlay" not in Path("/proc/filesystems").read_text():
-        run(["modprobe", "overlay"], check=False)
+        run(["sh", "-c", "modprobe overlay"], check=False)  # a container has no modprobe
         if "overlay" not in Path("/proc/filesystems").read_text():
             raise LabUnavailable("The lab needs the overlay file system, which this kernel lacks.")
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -206,11 +205,6 @@ def interrupted(events: list[Event]) -> Document | None:
     """The action that a journal shows begun and not ended."""
     last = [event for event in events if event["event"] in ("action_began", "action_ended")][-1:]
     return last[0]["change"] if last and last[0]["event"] == "action_began" else None
-
-
-def pause(seconds: float) -> None:
-    """A moment that is chosen, not a wait for something."""
-    time.sleep(seconds)
 
 
 def in_words(changes: list[Document]) -> list[str]:

@@ -20,6 +20,10 @@ from tests.lab.machine import SEARCH_PATH, CommandFailed, Result, run
 
 GATE, GATE6 = "10.91.0.1", "fd91::1"
 OUTSIDE, OUTSIDE6 = "10.91.0.9", "fd91::9"
+NAMESERVER, NAMESERVER6 = "10.91.0.2", "fd91::2"  # at the gate: the server of all zones
+CA, CA6 = "10.91.0.3", "fd91::3"  # at the gate: acme.lab
+FAR = "198.51.100.9"  # the machine outside again, for hosts reached by a translated address
+PUBLIC_NET = "203.0.113.0/24"  # addresses that the gate can translate to a host's
 BRIDGE = "lab0"
 CGROUPS = "vllm-https-lab"  # the lab's control groups: CGROUPS-ID
 

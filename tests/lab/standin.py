@@ -59,6 +59,7 @@ def log(place: str, text: str) -> None:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes: the second would wait for a delayed ACK, 40 ms
     server: "Server"
     timeout = 5  # uvicorn closes an idle connection after five seconds
 

@@ -198,6 +198,7 @@ OTHER_CONFIG = (
 )
 VLLM_BACK = ["run systemctl restart vllm.service", "wait vLLM answers on 127.0.0.1:8000"]
 KEYRING = "/usr/share/keyrings/caddy-stable-archive-keyring.gpg"
+CADDY_ROOT = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt"
 APT_LIST = "/etc/apt/sources.list.d/caddy-stable.list"
 # what went wrong -> the command that makes it so, the step that puts it right, and its smallest change
 DRIFTS: dict[str, tuple[str, str, list[str]]] = {
@@ -233,10 +234,7 @@ DRIFTS: dict[str, tuple[str, str, list[str]]] = {
     "root not exported": (
         "rm /etc/vllm-https-setup/root.crt",
         "tls",
-        [
-            "run install -D -m 0644 /var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt "
-            "/etc/vllm-https-setup/root.crt"
-        ],
+        [f"run install -D -m 0644 {CADDY_ROOT} /etc/vllm-https-setup/root.crt"],
     ),
 }
 SAFETY = ("vllm-https-setup", "SSH proved")

@@ -3,11 +3,10 @@
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.lab import CANARY, ServerSpec, Snapshot
+from tests.lab import ServerSpec
 from tests.lab.cache import HERE
 from tests.lab.operator import (
     Event,
@@ -18,9 +17,9 @@ from tests.lab.operator import (
     done,
     in_words,
     interrupted,
-    is_action,
     troubles,
 )
+from tests.lab.space import Deadline
 
 pytestmark = pytest.mark.lab
 
@@ -31,8 +30,8 @@ REVERT = "/etc/systemd/system/vllm-https-setup-revert"
 STATE = "/var/lib/vllm-https-setup"
 ROOT = "/etc/vllm-https-setup/root.crt"
 
-# the instants: when the journal shows this action begun (and so many seconds later) the run dies
-INSTANTS: dict[str, tuple[str, float]] = {
+# the instants: the run dies when its journal shows this action begun, so many seconds later, or when dpkg says this
+INSTANTS: dict[str, tuple[str, float | bytes]] = {
     "first rule": ("ufw allow 22/tcp", 0),
     "second rule": ("ufw allow 443/tcp", 0.03),
     "firewall switched on": ("ufw --force enable", 0.1),
@@ -42,17 +41,18 @@ INSTANTS: dict[str, tuple[str, float]] = {
     "vLLM loading": ("vLLM answers", 0.1),
     "lists fetched": ("apt-get update", 0.2),
     "packages fetched": ("apt-get install", 0.4),
-    "packages unpacked": ("apt-get install", 1.2),
+    "Caddy unpacked": ("apt-get install", b"status half-installed caddy"),
+    "Caddy configured": ("apt-get install", b"status half-configured caddy"),
     "Caddyfile validated": (f"write {CADDYFILE}", 0.02),
     "Caddy told": ("systemctl reload-or-restart caddy", 0),
 }
 
 
-def kill_at(operator: Operator, sign: Sign, delay: float = 0) -> None:
+def kill_at(operator: Operator, sign: Sign, then: float | bytes = 0) -> None:
     """Start a run and kill it so long after the sign. It counts only where an action was begun and is not done."""
     with operator.start() as apply:
         operator.wait_for(sign)
-        time.sleep(delay)
+        wait_on(operator, then)
         operator.kill_run()
         ended = apply.end()
     operator.wait_until_idle()
@@ -60,6 +60,16 @@ def kill_at(operator: Operator, sign: Sign, delay: float = 0) -> None:
     assert ended.code == 1
     assert "was killed before its end" in ended.stderr
     assert "goes on from where it was" in ended.stderr
+
+
+def wait_on(operator: Operator, then: float | bytes) -> None:
+    """So many seconds, or until dpkg's log says this."""
+    if isinstance(then, bytes):
+        until = Deadline(f"dpkg's log to say {then!r}", 60)
+        while then not in (operator.file("/var/log/dpkg.log") or b""):
+            until.tick(0.002)
+    else:
+        time.sleep(then)
 
 
 def assert_whole(operator: Operator, before: dict[str, bytes | None]) -> None:
@@ -113,15 +123,23 @@ def contents(operator: Operator) -> dict[str, bytes | None]:
 
 @pytest.mark.parametrize("instant", INSTANTS)
 def test_killed_run_leaves_a_working_server_and_is_completed(operator: Operator, instant: str) -> None:
-    words, delay = INSTANTS[instant]
+    words, then = INSTANTS[instant]
     before = contents(operator)
-    kill_at(operator, began(words), delay)
+    kill_at(operator, began(words), then)
     killed = operator.runs()[-1]
     print(f"killed in: {in_words(done(operator.events()))[-1]}")
     assert_reachable(operator)
     assert_whole(operator, before)
     assert "cut off: the next apply completes it" in operator.say("runs").stdout
     assert_completes(operator, killed)
+
+
+@pytest.mark.parametrize("moment", [b"status half-installed ufw", b"status half-configured ufw"])
+def test_run_killed_while_it_installs_ufw_is_completed(attend: Attend, moment: bytes) -> None:
+    operator = attend(ServerSpec(ufw_installed=False))
+    kill_at(operator, began("apt-get install", "ufw"), moment)
+    assert_reachable(operator)
+    assert_completes(operator, operator.runs()[-1])
 
 
 def test_run_killed_again_and_again_is_completed_at_last(operator: Operator) -> None:
@@ -192,7 +210,8 @@ def test_firewall_that_cannot_be_proved_is_put_back(attend: Attend, start: str) 
     assert firewall_state(operator) == before
     statuses = {step["id"]: step["status"] for step in document["steps"]}
     assert statuses == {
-        **{"preflight": "ok", "firewall": "failed"},
+        "preflight": "ok",
+        "firewall": "failed",
         **dict.fromkeys(("bind", "caddy", "tls", "https_test"), "skipped"),
     }
     assert any("put back" in trouble for trouble in troubles(document))

@@ -128,6 +128,17 @@ def test_the_guide_works_from_end_to_end_and_survives_power_loss(lab: Lab, serve
     assert f"fpr:::::::::{lab.key_fingerprint}:" in server.run(key).stdout
 
 
+@pytest.mark.suites("trixie")
+def test_the_guide_works_on_the_other_base_behind_its_firewall(lab: Lab, server: Server) -> None:
+    assert server.run(["cat", "/etc/debian_version"]).stdout.startswith("13")
+    assert int(server.run(["systemctl", "--version"]).stdout.split()[1]) >= 257
+    print(f"the guide by hand on trixie: {follow_guide(server):.1f} s")
+    assert "Status: active" in server.run(["ufw", "status"]).stdout
+    assert ask(lab, f"https://{server.address}/v1/models")[0] == 401
+    assert lab.outside.tcp(server.address, 8000, 0.5) == "filtered"
+    assert server.run(["dpkg-query", "-W", "-f", "${Version}", "caddy"]).stdout == "2.11.7"
+
+
 def test_package_lists_are_there_at_boot(boot: Boot) -> None:
     server = boot(ServerSpec(ufw_installed=False))
     assert server.run(["sh", "-c", "command -v ufw"], check=False).code != 0

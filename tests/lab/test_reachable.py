@@ -93,6 +93,7 @@ def kill_sudo(operator: Operator) -> None:
 def assert_run_went_to_its_end(operator: Operator) -> None:
     run = operator.runs()[-1]
     log = log_ends(operator)
+    assert [event for event in operator.events(run) if event["event"] == "test" and event["ok"] is not True] == []
     assert "ended with exit code 0" in log.splitlines()[-1]
     assert f"{run} " in operator.say("runs").stdout
     assert "exit code 0, changed this server" in operator.say("runs").stdout

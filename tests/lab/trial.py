@@ -227,7 +227,3 @@ def main() -> int:
     except KeyboardInterrupt:
         say("\nended; nothing is left")
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,7 +24,7 @@ from wizard.mask import Mask
 from wizard.model import Output
 from wizard.overlay import Overlay
 from wizard.owned import load_owned
-from wizard.server import Address, FileState, Listener, Machine, Reach, Request, Response, Target
+from wizard.server import Address, DnsAnswer, FileState, Listener, Machine, Reach, Request, Response, Target
 from wizard.steps import STEPS
 from wizard.system import RealMachine, find_operator
 from wizard.vllm import find_vllm
@@ -50,6 +50,7 @@ class RecordingMachine:
         self.fetches: dict[str, Response] = {}
         self.reached: dict[Target, Reach] = {}
         self.logged_in: dict[tuple[int, ...], tuple[str, ...]] = {}
+        self.resolved: dict[Question, DnsAnswer] = {}
 
     def command(
         self,
@@ -87,6 +88,9 @@ class RecordingMachine:
 
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
         return self.fetches.setdefault(url, self.below.fetch(url, timeout_s, ca_file))
+
+    def resolve(self, name: str, kind: str, server: str | None = None) -> DnsAnswer:
+        return self.resolved.setdefault((name, kind, server or ""), self.below.resolve(name, kind, server))
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         found = self.below.reach(targets)
@@ -160,6 +164,7 @@ def describe(machine: RecordingMachine, look: Look) -> Table:
         "commands": [_command(argv, stdin, output) for (argv, stdin), output in commands],
         "exchanges": [{"question": list(key), **_response(one)} for key, one in exchanges],
         "fetches": [{"url": url, **_response(one)} for url, one in sorted(machine.fetches.items(), key=_first)],
+        "resolved": [_dns(key, one) for key, one in sorted(machine.resolved.items())],
     }
     found = without_secrets(tables, look)
     assert isinstance(found, dict)
@@ -189,6 +194,12 @@ def _command(argv: tuple[str, ...], stdin: str, output: Output) -> Table:
     return {"argv": list(argv), "code": output.code, **{name: text for name, text in said.items() if text}}
 
 
+def _dns(asked: Question, answer: DnsAnswer) -> Table:
+    found: Table = dict(zip(("name", "kind", "server"), asked, strict=True))
+    found |= {"status": answer.status, "values": list(answer.values), "ttl": answer.ttl, "detail": answer.detail}
+    return {name: value for name, value in found.items() if value}
+
+
 def _response(response: Response) -> Table:
     found: Table = {"status": response.status, "ms": round(response.ms)}
     found |= {"error": response.error} if response.error else {}
@@ -204,14 +215,18 @@ def without_secrets(value: Any, look: Look) -> Any:
     """The API key becomes the canary, in every form that it takes; what else the mask knows becomes dots."""
     key = find_vllm(look).key
     ways: tuple[Callable[[str], str], ...] = (str, quote, lambda text: quote(text, safe=""))
-    forms = [(way(key.reveal()), way(CANARY)) for way in ways] if key is not None else []
+    # A sign that no text has stands in between: the mask would take a canary that is the key itself for a secret.
+    forms = [(way(key.reveal()), chr(0xE000 + n), way(CANARY)) for n, way in enumerate(ways)] if key is not None else []
 
     def clean(one: Any) -> Any:
         match one:
             case str():
-                for known, stands in forms:
-                    one = one.replace(known, stands)
-                return look.mask.text(one)
+                for known, sign, _ in forms:
+                    one = one.replace(known, sign)
+                one = look.mask.text(one)
+                for _, sign, stands in forms:
+                    one = one.replace(sign, stands)
+                return one
             case dict():
                 return {name: clean(item) for name, item in one.items()}
             case list():

@@ -194,6 +194,13 @@ STATES: dict[str, State] = {
         blocked=("firewall.denied",),
         failing=NOT_SET_UP,
     ),
+    "ufw-denies-ssh": State(
+        "A rule of the operator denies SSH: ufw is not switched on, which would lock everybody out.",
+        ServerSpec(ufw_rules=("deny 22/tcp",)),
+        drift=("firewall.enabled", "firewall.https_port", "firewall.proof", "firewall.safety"),
+        blocked=("firewall.denied",),
+        failing=NOT_SET_UP,
+    ),
     "script-edited-not-restarted": State(
         "The launch script says loopback, and vLLM was never restarted: restarted, not edited.",
         prepare=commands(LOOPBACK),
@@ -303,6 +310,21 @@ STATES: dict[str, State] = {
         failing=NO_CADDY,
         untried=("api.chat", "api.stream", "net.closed"),
         loads=False,
+    ),
+    "vllm-disabled": State(
+        "vLLM's unit is disabled: after a reboot there would be no API, so nothing is changed.",
+        ServerSpec(vllm_enabled=False),
+        blocked=("preflight.vllm_unit",),
+        failing=NO_CADDY,
+        untried=("api.chat", "api.stream", "net.closed"),
+        loads=False,
+    ),
+    "other-listener": State(
+        "Another socket of vLLM's control group listens on all interfaces: named, and closed by the firewall.",
+        ServerSpec(standin={"extra_listeners": ["0.0.0.0:29500"]}),
+        drift=FRESH,
+        warn=("bind.other_listener",),
+        failing=NOT_SET_UP,
     ),
     "no-gpu": State(
         "No GPU answers: nothing is changed.",

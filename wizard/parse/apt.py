@@ -4,7 +4,9 @@ import re
 import shlex
 from dataclasses import dataclass
 
-_LOCK = re.compile(r"(?:Could not get lock|Unable to lock|Unable to acquire the dpkg frontend lock)")
+# An extended regular expression too, as grep -E reads one.
+LOCK_WORDS = "Could not get lock|Unable to lock|Unable to acquire the dpkg frontend lock"
+_LOCK = re.compile(LOCK_WORDS)
 _HOLDER = re.compile(r"held by process (\d{1,10})(?: \(([^)\n]*)\))?")
 _VERSION_ROW = re.compile(r"^ (?P<mark>\*\*\*|   ) (?P<version>\S+)(?: (?P<priority>-?\d+))?$")
 _SOURCE_ROW = re.compile(r"^ {6,}(?P<priority>-?\d+) (?P<place>\S+)")

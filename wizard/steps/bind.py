@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..engine import Look, Step
 from ..model import Action, Finding, Impact, Level, ListensOn, Run, Then, VllmAnswers, Wait, Write
 from ..parse.launch import bind_to
-from ..vllm import Readiness, Vllm, find_vllm
+from ..vllm import Readiness, Vllm, answers_in_shell, find_vllm
 
 LOOPBACK = "127.0.0.1"
 
@@ -129,6 +129,7 @@ def wait_until_bound(look: Look, vllm: Vllm) -> Wait:
         otherwise=put_back(vllm, host),
         fall_back_when_late=False,
         late=f"It stays bound to {LOOPBACK} and goes on loading; its log: journalctl -u {vllm.unit.name} -f",
+        shell=answers_in_shell(vllm, bound_to=LOOPBACK),
     )
 
 

@@ -15,13 +15,6 @@ from ..paths import CADDY_ROOT, CADDYFILE
 KEYRING = "/usr/share/keyrings/caddy-stable-archive-keyring.gpg"
 LIST = "/etc/apt/sources.list.d/caddy-stable.list"
 FETCH_TIMEOUT_S = 30
-PACKAGE_MAKES = (
-    UnitIs("caddy.service", active=True, enabled=True),
-    FileIs("/usr/bin/caddy", b"", 0o755),
-    FileIs(CADDYFILE, PACKAGED_CADDYFILE),
-    ListensOn("caddy.service", (("::", 80),)),
-    CaddyRuns(CADDYFILE),
-)
 
 
 def inspect(look: Look) -> Iterator[Finding]:
@@ -35,9 +28,9 @@ def inspect(look: Look) -> Iterator[Finding]:
         return
     yield check_list(look)
     if half:
-        yield to_finish(half, missing, installed=caddy.installed)
+        yield to_finish(look, half, missing, installed=caddy.installed)
     elif not caddy.installed:
-        yield to_install(missing)
+        yield to_install(look, missing)
     else:
         yield check_origin(look, caddy.version)
     if caddy.installed and missing and not half:
@@ -133,6 +126,17 @@ def refresh() -> Run:
     return refresh_one(LIST, "fetch the index of Caddy's repository, and of no other")
 
 
+def package_makes(look: Look) -> tuple[Effect, ...]:
+    """What the package makes true. A Caddyfile that is there before it is kept, as we tell dpkg."""
+    brought = FileIs(CADDYFILE, PACKAGED_CADDYFILE)
+    return (
+        UnitIs("caddy.service", active=True, enabled=True),
+        FileIs("/usr/bin/caddy", b"", 0o755),
+        *((brought, ListensOn("caddy.service", (("::", 80),))) if look.server.read(CADDYFILE) is None else ()),
+        CaddyRuns(CADDYFILE),
+    )
+
+
 def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...], *, again: bool = False) -> Run:
     undoes = (
         UnitIs("caddy.service", active=False, enabled=False, exists=False),
@@ -144,23 +148,23 @@ def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...], *, again: b
     return install((*names, "caddy"), "Caddy, as its makers package it", makes, undoes, again=again)
 
 
-def to_install(missing: tuple[str, ...]) -> Finding:
+def to_install(look: Look, missing: tuple[str, ...]) -> Finding:
     return Finding(
         "caddy.package",
         Level.DRIFT,
         "Caddy is not installed",
-        fix=(refresh(), install_caddy(missing, PACKAGE_MAKES)),
+        fix=(refresh(), install_caddy(missing, package_makes(look))),
     )
 
 
-def to_finish(half: tuple[str, ...], missing: tuple[str, ...], *, installed: bool) -> Finding:
+def to_finish(look: Look, half: tuple[str, ...], missing: tuple[str, ...], *, installed: bool) -> Finding:
     """An installation that was cut off; what it had not come to is installed after."""
     if installed:
         rest = install(missing, "what the repository's own instructions ask for", again=True)
     elif "caddy" in half:
         rest = install_caddy(missing, (UnitIs("caddy.service", active=True, enabled=True),), again=True)
     else:
-        rest = install_caddy(missing, PACKAGE_MAKES, again=True)
+        rest = install_caddy(missing, package_makes(look), again=True)
     return Finding(
         "caddy.package",
         Level.DRIFT,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from .. import paths
-from ..apt import install, refresh_all
+from ..apt import finish_cut_off, install, refresh_all
 from ..engine import Look, Step
 from ..model import Action, Finding, FirewallIs, Level, RuleIs, Run
 from ..parse.ufw import UfwRule, decide
@@ -25,7 +25,7 @@ def inspect(look: Look) -> Iterator[Finding]:
         )
         return
     ports = find_ssh_ports(look).ports
-    findings = [*check_package(firewall), *check_ssh(look, firewall, ports), *check_services(look, firewall)]
+    findings = [*check_package(look, firewall), *check_ssh(look, firewall, ports), *check_services(look, firewall)]
     findings += [*check_leftovers(look, firewall), *check_incoming(look, firewall), check_enabled(firewall)]
     changing = [finding for finding in findings if finding.level is Level.DRIFT]
     unproved = look.server.read(paths.UNCONFIRMED) is not None
@@ -51,8 +51,15 @@ def inspect(look: Look) -> Iterator[Finding]:
     )
 
 
-def check_package(firewall: Firewall) -> Iterator[Finding]:
-    if firewall.installed:
+def check_package(look: Look, firewall: Firewall) -> Iterator[Finding]:
+    if look.server.packages("ufw")["ufw"].half_configured:
+        yield Finding(
+            "firewall.package",
+            Level.DRIFT,
+            "ufw is only half installed: an earlier installation was cut off",
+            fix=(finish_cut_off(), install(("ufw",), "the firewall's tool", again=True)),
+        )
+    elif firewall.installed:
         yield Finding("firewall.package", Level.OK, "ufw is installed")
     else:
         yield Finding(

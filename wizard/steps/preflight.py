@@ -10,7 +10,7 @@ from ..engine import Look, Step
 from ..model import Finding, Level, ListensOn, Run, UnitIs, VllmAnswers, Wait
 from ..server import read_through
 from ..ssh import UNITS, find_ssh_ports
-from ..vllm import KEY_NAME, Readiness, Vllm, find_vllm, last_words
+from ..vllm import KEY_NAME, Readiness, Vllm, answers_in_shell, find_vllm, last_words
 
 OURS = ("caddy", "ufw", *CADDY_PREREQUISITES)
 WEB_PORTS = (80, 443)
@@ -134,6 +134,7 @@ def loading(look: Look, vllm: Vllm) -> Wait:
         Readiness(look),
         makes=(VllmAnswers(vllm.port), *listening(vllm)),
         late=f"It goes on loading. Its log: journalctl -u {vllm.unit.name} -f; then run this again",
+        shell=answers_in_shell(vllm),
     )
 
 

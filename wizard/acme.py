@@ -167,20 +167,18 @@ class Issuance:
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._since: float | None = None
+        # Made at the look, before Caddy's reload: what it said earlier is of another run's attempt.
+        self._since = look.server.now()
 
     def __call__(self, server: Server) -> Probe:
-        if self._since is None:
-            # Caddy may have begun while its reload was waited for.
-            self._since = server.now() - 5
         if not_after(self._look) is not None:
             return Probe(True, "the CA has issued it")
         argv = ("journalctl", "--no-pager", "-q", "-o", "cat", "-u", SERVICE, f"--since=@{self._since:.0f}")
-        return read_progress(server.query(argv).out, self._look.answers.tls.domain or "")
+        return read_progress(server.query(argv).out, self._look.answers.tls.domain or "", self._since)
 
 
-def read_progress(journal: str, domain: str) -> Probe:
-    """What Caddy's log says of this name: under way, or failed with its cause."""
+def read_progress(journal: str, domain: str, since: float) -> Probe:
+    """What Caddy's log says of this name from then on: under way, or failed with its cause."""
     detail = "Caddy asks the CA"
     for line in journal.splitlines():
         try:
@@ -188,6 +186,8 @@ def read_progress(journal: str, domain: str) -> Probe:
         except ValueError:
             continue
         if not isinstance(said, dict) or not str(said.get("logger", "")).startswith(("tls", "http.acme_client")):
+            continue
+        if float(said.get("ts", 0)) < since:
             continue
         message = str(said.get("msg", ""))
         if said.get("identifier") == domain and message == "could not get certificate from issuer":

@@ -107,7 +107,7 @@ def _judge(
     issue = [one for one in properties if one.tag == "issue"]
     if not issue:
         return Finding(KEY, Level.OK, f"the CAA records of {answer.name} keep no CA out", evidence=evidence)
-    if not identities:
+    if not identities and any(one.issuer for one in issue):
         named = " and ".join(one.issuer or "no CA" for one in issue)
         said = f"the CAA records of {answer.name} allow {named} alone, and this CA does not say what it is called there"
         remedy = "ask the CA for its CAA name, and compare"
@@ -115,7 +115,8 @@ def _judge(
     ours = [one for one in issue if one.issuer in identities]
     usable = [one for one in ours if one.allows_methods]
     if not usable:
-        return _forbidden(answer, ours or issue, identities[0], level, evidence, by_method=bool(ours))
+        identity = identities[0] if identities else "the CA"
+        return _forbidden(answer, ours or issue, identity, level, evidence, by_method=bool(ours))
     if not any("accounturi" not in one.parameters for one in usable):
         said = f"the CAA record of {answer.name} allows {usable[0].issuer} for one account alone, perhaps another's"
         remedy = f"compare its accounturi with Caddy's account, or remove it at the DNS of {answer.name}"

@@ -69,13 +69,21 @@ def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str,
 
 
 def try_all(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, str, float]]:
-    """Silence counts only in a round in which another target answered: the pair's first packets may be lost."""
+    """Silence counts only where another target of the same family answered: a family's first packets may be lost,
+    while the neighbours still look for each other."""
     found = try_once(targets, patience)
     for _ in range(ROUNDS - 1):
-        if any(state in ("open", "refused") for state, *_ in found):
+        heard = {is_ipv6(one) for one, (state, *_) in zip(targets, found, strict=True) if state in ("open", "refused")}
+        unheard = [number for number, one in enumerate(targets) if is_ipv6(one) not in heard]
+        if not unheard:
             break
-        found = try_once(targets, patience)
+        for number, answer in zip(unheard, try_once([targets[one] for one in unheard], patience), strict=True):
+            found[number] = answer
     return found
+
+
+def is_ipv6(target: tuple[str, int]) -> bool:
+    return ":" in target[0]
 
 
 def main(patience: str, *targets: str) -> None:

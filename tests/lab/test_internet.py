@@ -101,6 +101,13 @@ def test_the_authority_validates_through_the_hosts_firewall_and_issues(
     assert fetch(lab, web, name, acme.issuing_root) == "served"
 
 
+@pytest.mark.suites("trixie")
+def test_the_authority_of_the_other_base_issues_too(lab: Lab, web: Server, acme: Acme) -> None:
+    lab.gate.name("trixie.example.com", web.address, web.address6)
+    assert "certificate obtained" in issue(web, "trixie.example.com", acme.directory, HTTP)
+    assert fetch(lab, web, "trixie.example.com", acme.issuing_root) == "served"
+
+
 def test_closed_port_in_the_hosts_own_firewall_stops_issuance(lab: Lab, web: Server, acme: Acme) -> None:
     lab.gate.name("shut.example.com", web.address)
     web.run(["ufw", "delete", "allow", "80/tcp"])

@@ -108,7 +108,7 @@ def check_key(certificate: Certificate, what: str) -> Iterator[Flaw]:
     kind = certificate.key_type
     rsa = re.fullmatch(r"RSA ([0-9]+)", kind)
     again = "make a new key and ask for a certificate for it: openssl genpkey -algorithm EC -pkeyopt "
-    again += "ec_paramgen_curve:P-256 -out key.pem"
+    again += "ec_paramgen_curve:P-256 -out new-key.pem"
     remedy = again if what == "the certificate" else "ask your CA for a chain of 2048 bits or more"
     if rsa and int(rsa.group(1)) < 2048:
         yield Flaw("weak_key", f"{what} has a key of {kind} bits; clients demand 2048 or more", remedy)

@@ -204,7 +204,10 @@ class Acme:
             file.unlink()
 
     def requests(self) -> list[str]:
-        """What clients asked, as "POST newOrder 201": resources by their names in the directory, else by path."""
+        """What clients asked, as "POST newOrder 201": resources by their names in the directory, else by path.
+
+        A line is written just after its answer has gone out: wait for the last one.
+        """
         log = self._files / "requests.log"
         names = {address.split("/", 3)[-1]: name for name, address in self._resources.items() if name != "meta"}
         rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

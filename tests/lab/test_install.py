@@ -140,7 +140,6 @@ def test_installing_again_upgrades_and_leaves_nothing_of_the_old_version(bare: S
 @pytest.mark.parametrize(
     ("breaks", "said"),
     [
-        ("echo 'import (' >>wizard/model.py", "the new version does not work"),
         ("echo 'import no_such_library' >>wizard/cli.py", "the new version does not start"),
         ("echo 'import no_such_library' >>wizard/steps/tls.py", "no_such_library"),
         ("sed -i 's/jinja2>=3.1/jinja2>=99/' pyproject.toml", "jinja2>=99"),
@@ -175,7 +174,7 @@ def test_upgrade_that_cannot_start_from_its_place_is_taken_back(installed: Serve
     assert_unchanged(installed, before)
 
 
-@pytest.mark.parametrize("number", ["INT", "TERM", "HUP", "KILL"])
+@pytest.mark.parametrize("number", ["INT", "KILL"])
 def test_upgrade_that_is_ended_halfway_leaves_the_old_version_working(installed: Server, number: str) -> None:
     before = listing(installed)
     with installed.ssh_popen(f"cd checkout; echo $$; exec sudo ./install --wheels {WHEELS}") as process:

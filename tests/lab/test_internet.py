@@ -61,7 +61,7 @@ except dns.query.dns.exception.Timeout:
     print("nothing")
 """
 
-    def one(name: str, kind: str = "A", *, at: str = "10.91.0.1", timeout: float = 3) -> str:
+    def one(name: str, kind: str = "A", *, at: str = "10.91.0.1", timeout: float = 10) -> str:
         return lab.outside.run([sys.executable, "-I", "-c", program, at, name, kind, str(timeout)]).stdout.strip()
 
     return one
@@ -71,7 +71,7 @@ def issue(server: Server, name: str, directory: str, more: str) -> str:
     """Let Caddy get a certificate; its own words at the end: success, or the error."""
     server.put("/etc/caddy/Caddyfile", SITE.format(name=name, directory=directory, more=more).encode())
     server.run(["systemctl", "reload", "caddy"])
-    until = Deadline(f"Caddy's certificate for {name}", 40)
+    until = Deadline(f"Caddy's certificate for {name}", 120)
     journal = ["journalctl", "-u", "caddy", "-o", "cat", "--no-pager"]
     while True:
         for line in server.run(journal).stdout.splitlines():
@@ -138,7 +138,7 @@ def test_port_blocked_on_the_way_stops_issuance(
         assert words.format(address=web.address) in issue(web, name, acme.directory, challenge)
     finally:
         lab.gate.unblock(web, port)
-    assert lab.outside.tcp(web.address, port) == "open"
+    assert lab.outside.tcp(web.address, port, 10) == "open"
 
 
 # Another's address; an IPv6 address that nobody has; a CNAME that leads nowhere; no such name. Pebble's words.
@@ -162,7 +162,9 @@ def test_authority_refuses_is_down_and_comes_back(lab: Lab, web: Server, acme: A
         lab.gate.name(name, web.address)
     acme.reject()
     assert "HTTP 429 urn:ietf:params:acme:error:rateLimited" in issue(web, "limited.example.com", acme.directory, HTTP)
-    assert acme.requests()[-1] == "POST newOrder 429"
+    until = Deadline("the refusal in the log, which is written after the answer", 20)
+    while "POST newOrder 429" not in acme.requests():
+        until.tick()
     acme.accept()
     acme.stop()
     assert "connection refused" in issue(web, "down.example.com", acme.directory, HTTP)

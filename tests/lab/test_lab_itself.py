@@ -281,4 +281,4 @@ def test_two_labs_run_at_once_and_an_exception_ends_one(lab: Lab) -> None:
     assert remains(other.id) == []
     assert Path("/proc/self/mountinfo").read_text() == mounts
     clean(other.id)
-    assert lab.outside.tcp("10.91.0.1", 443) == "open"
+    assert lab.outside.tcp("10.91.0.1", 443, 10) == "open"

@@ -21,6 +21,7 @@ from tests.lab.spec import CANARY, ServerSpec
 CHECKOUT = Path(__file__).resolve().parents[2]
 PORTS = {22: "SSH", 80: "http", 443: "HTTPS", 8000: "vLLM"}
 WORDS = {"open": "open", "refused": "closed", "filtered": "closed, no answer at all"}
+DOMAIN = "llm.example.test"
 ANSWERS = "/home/operator/answers.yaml"
 
 
@@ -37,14 +38,47 @@ def kept() -> Path:
     return cache.directory() / "kept"
 
 
-def answers_for(lab: Lab, given: str | None) -> bytes:
-    """The answers, with the fingerprint of the throw-away repository's key."""
+def answers_for(lab: Lab, server: Server, options: argparse.Namespace) -> bytes:
+    """The answers, with the fingerprint of the throw-away repository's key; and what their mode needs, made."""
     from wizard import answers
 
-    text = Path(given).read_bytes() if given else b"version: 1\ntls:\n  mode: internal\n"
-    loaded = answers.load(text)
+    make = {"internal": answers_internal, "acme": answers_acme, "custom": answers_custom}[options.mode]
+    loaded = answers.load(Path(options.answers).read_bytes() if options.answers else make(lab, server))
     pinned = loaded.caddy.model_copy(update={"key_fingerprint": lab.key_fingerprint})
     return answers.dump(loaded.model_copy(update={"caddy": pinned})).encode()
+
+
+def answers_internal(lab: Lab, server: Server) -> bytes:
+    return b"version: 1\ntls: {mode: internal}\n"
+
+
+def answers_acme(lab: Lab, server: Server) -> bytes:
+    """A CA on the lab's internet, a name that leads to the server, and the CA's own root for the server."""
+    ca = lab.acme()
+    lab.gate.names.set(DOMAIN, f"A {server.address}")
+    server.put("/etc/ssl/private-ca.pem", ca.ca_file)
+    trusted(lab).write_bytes(ca.issuing_root)
+    tls = f"{{mode: acme, domain: {DOMAIN}, email: ops@example.test, acme_directory: '{ca.directory}', "
+    tls += f"acme_ca_file: /etc/ssl/private-ca.pem, public_addresses: [{server.address}]}}"
+    return f"version: 1\ntls: {tls}\n".encode()
+
+
+def answers_custom(lab: Lab, server: Server) -> bytes:
+    """A certificate of a company's CA, which the server and the client trust."""
+    leaf = lab.certificates.issue(DOMAIN)
+    server.run(["mkdir", "-p", "/etc/ssl/llm"])
+    server.put("/etc/ssl/llm/chain.pem", leaf.chain)
+    server.put("/etc/ssl/llm/key.pem", leaf.key, 0o600)
+    server.put("/usr/local/share/ca-certificates/company.crt", lab.certificates.root)
+    server.run(["update-ca-certificates"])
+    trusted(lab).write_bytes(lab.certificates.root)
+    files = "certificate: /etc/ssl/llm/chain.pem, private_key: /etc/ssl/llm/key.pem"
+    return f"version: 1\ntls: {{mode: custom, domain: {DOMAIN}, {files}}}\n".encode()
+
+
+def trusted(lab: Lab) -> Path:
+    """The root that the client outside checks the endpoint with."""
+    return lab.outside.key.with_name("root.crt")
 
 
 def look_from_outside(lab: Lab, server: Server) -> None:
@@ -63,11 +97,13 @@ def ask(lab: Lab, *words: str) -> str:
     return lab.outside.run(["curl", "-s", "-m", "5", *words], check=False).stdout.strip()
 
 
-def show_client(lab: Lab, server: Server, base_url: str) -> bool:
+def show_client(lab: Lab, server: Server, mode: str) -> bool:
     """What a client types, and what it gets; False where that is not as it should be."""
-    root = lab.outside.key.with_name("root.crt")
-    root.write_bytes(server.get("/etc/vllm-https-setup/root.crt"))
-    trust, code = ("--cacert", str(root)), ("-o", "/dev/null", "-w", "%{http_code}")
+    base_url = f"https://{server.address if mode == 'internal' else DOMAIN}/v1"
+    if mode == "internal":
+        trusted(lab).write_bytes(server.get("/etc/vllm-https-setup/root.crt"))
+    to = ("--connect-to", f"{DOMAIN}::{server.address}:")
+    trust, code = ("--cacert", str(trusted(lab)), *to), ("-o", "/dev/null", "-w", "%{http_code}")
     header = lab.outside.key.with_name("header")
     header.write_text(f"Authorization: Bearer {CANARY}\n")
     header.chmod(0o600)
@@ -77,18 +113,23 @@ def show_client(lab: Lab, server: Server, base_url: str) -> bool:
     say(f"    GET {base_url}/models  {without} without the key, {with_key} with it")
     say(f"    GET {base_url.removesuffix('/v1')}/metrics    {elsewhere}")
     say()
-    say("What a client types (root.crt is the server's /etc/vllm-https-setup/root.crt):")
+    roots = {
+        "internal": "root.crt is the server's /etc/vllm-https-setup/root.crt",
+        "acme": "root.crt is this CA's root; Let's Encrypt needs none",
+        "custom": "root.crt is your company's CA",
+    }
+    say(f"What a client types ({roots[mode]}):")
     say(f"    curl --cacert root.crt {base_url}/chat/completions \\")
     say('      -H "Authorization: Bearer $VLLM_API_KEY" -H "Content-Type: application/json" \\')
     say("""      -d '{"model": "phi-4-mini", "messages": [{"role": "user", "content": "Hello"}]}'""")
     return (without, with_key, elsewhere) == ("401", "200", "404")
 
 
-def try_once(lab: Lab, given: str | None) -> int:
+def try_once(lab: Lab, options: argparse.Namespace) -> int:
     """The whole trial on one server. Returns apply's exit code, or 1 where the client's view is not right."""
     say("Booting a server: Ubuntu's name, a real systemd, ufw, sshd and apt; vLLM is a stand-in.")
     server = lab.boot(ServerSpec(name="gpu-01", layers=(ensure_program_layer(CHECKOUT),)))
-    server.put(ANSWERS, answers_for(lab, given), 0o600, "operator:operator")
+    server.put(ANSWERS, answers_for(lab, server, options), 0o600, "operator:operator")
     say()
     say("Before, from another machine:")
     look_from_outside(lab, server)
@@ -106,7 +147,7 @@ def try_once(lab: Lab, given: str | None) -> int:
         return code
     say("After, from another machine:")
     look_from_outside(lab, server)
-    right = show_client(lab, server, f"https://{server.address}/v1")
+    right = show_client(lab, server, options.mode)
     return code or (0 if right else 1)
 
 
@@ -156,7 +197,7 @@ def stay(lab: Lab, server: Server, tell: int, code: int) -> None:
         signal.pause()
 
 
-def keep(given: str | None) -> int:
+def keep(options: argparse.Namespace) -> int:
     """The trial in a process of its own, which stays; this one ends with the trial's exit code."""
     if (kept() / "pid").exists():
         end()
@@ -166,7 +207,7 @@ def keep(given: str | None) -> int:
         os.setsid()
         os.close(told)
         with orderly(), Lab() as lab:
-            code = try_once(lab, given)
+            code = try_once(lab, options)
             stay(lab, lab.servers[0], tell, code)
     os.close(tell)
     with ended_with(child):
@@ -204,6 +245,7 @@ def orderly() -> Iterator[None]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./try")
+    parser.add_argument("--mode", choices=("internal", "acme", "custom"), default="internal")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--answers", metavar="F")
     parser.add_argument("--end", action="store_true")
@@ -215,9 +257,9 @@ def main() -> int:
         return enter(options.enter)
     try:
         if options.keep:
-            return keep(options.answers)
+            return keep(options)
         with orderly(), Lab() as lab:
-            return try_once(lab, options.answers)
+            return try_once(lab, options)
     except LabUnavailable as error:
         say(f"{error} Without it: ./test fast runs the program on described servers.")
         return 2

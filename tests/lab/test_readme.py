@@ -1,0 +1,87 @@
+"""Every command that the README shows is run here, as it stands there."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Lab, Server, ServerSpec
+from tests.lab.test_install import WHEELS, bring, wheels
+
+pytestmark = pytest.mark.lab
+__all__ = ["wheels"]  # a fixture: pytest finds it by its name here
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+README = (CHECKOUT / "README.md").read_text()
+# The suite that runs this file cannot run itself: .ci/run and ./test are what calls it.
+CALLS_THIS = "./test"
+FAST = "./test fast"
+KEPT = ["./try --keep", "./try --enter", "./try --end"]
+
+
+def shown() -> list[str]:
+    """The commands of the README: its sh blocks, and what its text quotes as `./…`."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)
+    inline = re.findall(r"`(\./[^`]+)`", README)
+    return list(dict.fromkeys([line for block in blocks for line in block.splitlines()] + inline))
+
+
+ON_A_SERVER = [command for command in shown() if "vllm-https-setup" in command or command == "sudo ./install"]
+TRIALS = [command for command in shown() if command.startswith("./try") and command not in KEPT]
+
+
+@pytest.fixture(scope="module")
+def server(lab: Lab, wheels: Path) -> Iterator[Server]:
+    """A host with a checkout; the lab's package index is a directory, as pip's own configuration says."""
+    server = lab.boot(ServerSpec(guide_packages=True))
+    bring(server, wheels)
+    server.put("/etc/pip.conf", f"[global]\nno-index = true\nfind-links = {WHEELS}\n".encode())
+    text = f"version: 1\ntls:\n  mode: internal\ncaddy: {{key_fingerprint: {lab.key_fingerprint}}}\n"
+    server.put("/home/operator/checkout/answers.yaml", text.encode(), 0o600, "operator:operator")
+    yield server
+    server.discard()
+
+
+def here(command: str, timeout: float = 600) -> str:
+    """The command in the checkout; its output, where it ends with 0."""
+    nothing = subprocess.DEVNULL
+    done = subprocess.run(
+        command, shell=True, cwd=CHECKOUT, stdin=nothing, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+    return done.stdout
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    known = {*ON_A_SERVER, *TRIALS, *KEPT, CALLS_THIS, FAST}
+    assert [command for command in shown() if command not in known] == []
+    assert "exec ./test" in (CHECKOUT / ".ci/run").read_text()
+    assert "tests/lab" in (CHECKOUT / "test").read_text()
+
+
+def test_commands_on_a_server_do_what_they_say(server: Server) -> None:
+    for command in ON_A_SERVER:
+        done = server.ssh(f"cd checkout; {command}", check=False, timeout=300)
+        assert done.code == 0, f"{command}: {done}"
+
+
+@pytest.mark.parametrize("command", TRIALS)
+def test_trial_ends_with_a_proven_endpoint(command: str) -> None:
+    said = here(command)
+    assert "401 without the key, 200 with it" in said
+    assert "✗" not in said
+
+
+def test_kept_server_can_be_entered_and_ended() -> None:
+    keep, enter, end = KEPT
+    try:
+        assert "The server stays up" in here(keep)
+        assert here(f"{enter} hostname").strip() == "gpu-01"
+    finally:
+        assert here(end).strip() == "ended"
+
+
+def test_fast_part_passes() -> None:
+    here(FAST)

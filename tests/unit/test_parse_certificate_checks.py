@@ -302,6 +302,13 @@ def test_old_hash_of_a_root_does_not_matter() -> None:
     accepted(leaf.pem + signed_with(root, 5))
 
 
+def test_signature_algorithm_that_is_named_in_two_ways_is_refused() -> None:
+    sha256 = bytes.fromhex("06082a8648ce3d040302")
+    place = LEAF.der.rindex(sha256)
+    two = LEAF.der[:place] + sha256[:-1] + b"\x03" + LEAF.der[place + len(sha256) :]
+    assert "refused_by_clients" in read(pem_of(two))[1]
+
+
 def test_negative_serial_number_is_refused() -> None:
     negative = LEAF.der.replace(bytes.fromhex("02051234567890"), bytes.fromhex("02059234567890"))
     assert "refused_by_clients" in read(pem_of(negative))[1]

@@ -74,15 +74,13 @@ def read_certificates(data: bytes) -> tuple[tuple[Certificate, ...], tuple[Flaw,
     own = [block for block in blocks if block.label in ("CERTIFICATE", "X509 CERTIFICATE")]
     if not own:
         return (), (_name_form(data, blocks, "certificate"),)
-    found: list[Certificate] = []
+    read = [None if block.der is None else _read_certificate(block.der) for block in own]
+    found = [one for one in read if one is not None]
     flaws: list[Flaw] = []
-    for number, block in enumerate(own, 1):
-        certificate = None if block.der is None else _read_certificate(block.der)
-        if certificate is None:
-            what = f"certificate {number} of {len(own)} in the file"
-            flaws.append(_damaged("unreadable_certificate", what, data))
-        else:
-            found.append(certificate)
+    if len(found) < len(own):
+        numbers = [str(number) for number, one in enumerate(read, 1) if one is None]
+        what = f"certificate {', '.join(numbers[:5])} of {len(own)} in the file"
+        flaws.append(_damaged("unreadable_certificate", what, _is_escaped(data)))
     once = tuple({certificate.der: certificate for certificate in found}.values())
     if len(once) < len(found):
         summary = f"the file has the same certificate more than once ({len(found)}, {len(once)} of them different)"
@@ -101,13 +99,14 @@ def read_keys(data: bytes, key_beside_certificate: bool) -> tuple[tuple[Key, ...
             return (), (_name_form(data, blocks, "private key"),)
         summary = "the private key is in the certificate's file, and not in the key's own"
         return (), (Flaw("no_key", summary, "name that file as tls.private_key, or exchange the two if swapped"),)
-    read = [_read_key(block, data) for block in own]
+    escaped = _is_escaped(data)
+    read = [_read_key(block, escaped) for block in own]
     keys = {one.spki: one for one in read if isinstance(one, Key)}
     flaws = {one.code: one for one in read if isinstance(one, Flaw)}
     return tuple(keys.values()), tuple(flaws.values())
 
 
-def _read_key(block: Block, data: bytes) -> Key | Flaw:
+def _read_key(block: Block, escaped: bool) -> Key | Flaw:
     from cryptography.hazmat.primitives import serialization as form
 
     if block.encrypted or block.label == "ENCRYPTED PRIVATE KEY":
@@ -117,17 +116,22 @@ def _read_key(block: Block, data: bytes) -> Key | Flaw:
         remedy = "use the key that the certificate was requested with, in PEM (openssl genpkey makes such ones)"
         return Flaw("openssh_key", "the private key is an SSH key in OpenSSH's own form, not one for TLS", remedy)
     if block.der is None:
-        return _damaged("unreadable_key", "the private key", data)
+        return _damaged("unreadable_key", "the private key", escaped)
     try:
         key = form.load_der_private_key(block.der, None)
         public = key.public_key().public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo)
         return Key(public, key.private_bytes(form.Encoding.DER, form.PrivateFormat.PKCS8, form.NoEncryption()))
     except Exception:  # many types, and their words may have parts of the key
-        return _damaged("unreadable_key", "the private key", data)
+        return _damaged("unreadable_key", "the private key", escaped)
 
 
-def _damaged(code: str, what: str, data: bytes) -> Flaw:
-    if rb"\n" in data:
+def _is_escaped(data: bytes) -> bool:
+    """True if line breaks are written as a backslash and an n, as in JSON or an environment variable."""
+    return rb"\n" in data
+
+
+def _damaged(code: str, what: str, escaped: bool) -> Flaw:
+    if escaped:
         summary = f"{what} can't be read: its line breaks are written as \\n"
         return Flaw(code, summary, """write real ones: printf '%b' "$(cat file.pem)" > fixed.pem""")
     command = "openssl pkey -in key.pem -noout -check" if "key" in code else "openssl x509 -in chain.pem -noout -text"
@@ -233,7 +237,7 @@ def _take_apart(der: bytes, parsed: "Parsed", extensions: "Extensions") -> Certi
         excluded=excluded,
         for_servers=not isinstance(purposes, x509.ExtendedKeyUsage) or ExtendedKeyUsageOID.SERVER_AUTH in purposes,
         signs=not isinstance(usage, x509.KeyUsage) or usage.digital_signature,
-        odd=_oddity(parsed, extensions),
+        odd=_oddity(der, parsed, extensions),
     )
 
 
@@ -290,12 +294,16 @@ def _digest(parsed: "Parsed") -> str:
     return algorithm.name if algorithm else ""
 
 
-def _oddity(parsed: "Parsed", extensions: "Extensions") -> str:
+def _oddity(der: bytes, parsed: "Parsed", extensions: "Extensions") -> str:
     """Why clients, or Caddy, refuse to read it at all; empty where they don't."""
     from cryptography import x509
 
     if parsed.serial_number < 0:
         return "has a negative serial number, which Caddy refuses"
+    body = parsed.tbs_certificate_bytes
+    outer = der[der.index(body) + len(body) :]
+    if outer[: 2 + outer[1]] not in body:
+        return "names two different signature algorithms, which Caddy refuses"
     for extension in extensions:
         if isinstance(extension.value, x509.PrecertPoison):
             return "is a pre-certificate from a CT log, which no client accepts"

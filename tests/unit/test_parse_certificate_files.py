@@ -115,6 +115,16 @@ def test_certificate_that_caddy_or_clients_can_not_use_is_named(case: str) -> No
     assert read(chain)[1][0] == code
 
 
+def test_where_the_servers_own_certificate_is_damaged_its_issuer_is_not_judged_in_its_place() -> None:
+    assert read(CHAINS["no-end-line"][0])[1] == ["unreadable_certificate"]
+
+
+def test_remedy_that_writes_a_key_keeps_it_from_other_users() -> None:
+    for case in ("utf16", "literal-newlines"):
+        _, flaws = read_pair(CHAIN, KEYS[case][0], DOMAIN, NOW)
+        assert "umask 077; " in flaws[0].remedy
+
+
 def test_all_flaws_are_said_at_once_those_that_block_first() -> None:
     leaf = make("llm", LOWER, names=("other.example.com",), key=make_key("rsa1024"), ends=NOW - DAY)
     codes = read(leaf.pem, OTHER.key_pem)[1]

@@ -55,7 +55,11 @@ def check_dates(certificate: Certificate, now: datetime, what: str) -> Iterator[
     soon = min(_SOON, (certificate.not_after - certificate.not_before) / 3)
     if now > certificate.not_after:
         ago = (now - certificate.not_after).days
-        when = f"{moment(certificate.not_after)} ({ago} days ago)" if ago else moment(certificate.not_after)
+        when = (
+            f"{moment(certificate.not_after)} ({ago} day{'s' * (ago > 1)} ago)"
+            if ago
+            else moment(certificate.not_after)
+        )
         yield Flaw(f"{prefix}expired", f"{what} expired at {when}", remedy)
     elif now < certificate.not_before:
         summary = f"{what} is good from {moment(certificate.not_before)} on; here it is {moment(now)}"

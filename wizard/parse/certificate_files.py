@@ -133,7 +133,7 @@ def _is_escaped(data: bytes) -> bool:
 def _damaged(code: str, what: str, escaped: bool) -> Flaw:
     if escaped:
         summary = f"{what} can't be read: its line breaks are written as \\n"
-        return Flaw(code, summary, """write real ones: printf '%b' "$(cat file.pem)" > fixed.pem""")
+        return Flaw(code, summary, """write real ones: umask 077; printf '%b' "$(cat file.pem)" > fixed.pem""")
     command = "openssl pkey -in key.pem -noout -check" if "key" in code else "openssl x509 -in chain.pem -noout -text"
     summary = f"{what} can't be read: it is cut off, damaged, or of a kind that nobody here knows"
     return Flaw(code, summary, f"copy the file again from where it was issued; to test it: {command}")
@@ -169,7 +169,7 @@ def _name_binary(data: bytes, wanted: str, file: str) -> Flaw:
     if not data.strip(b"\xef\xbb\xbf \t\r\n\0"):
         return Flaw("empty", f"{file} is empty", "name the file that your CA or ACME client wrote")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"-\0-\0-" in data:
-        remedy = "iconv -f UTF-16 -t ASCII//TRANSLIT file.pem > fixed.pem"
+        remedy = "umask 077; iconv -f UTF-16 -t ASCII file.pem > fixed.pem"
         return Flaw("utf16", f"{file} is UTF-16 text (as PowerShell's > writes); PEM is ASCII", remedy)
     # PFX ::= SEQUENCE { version INTEGER 3, … }: the length takes 0 to 4 bytes.
     if data[:1] == b"\x30" and b"\x02\x01\x03" in data[2:9]:

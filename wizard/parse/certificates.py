@@ -45,17 +45,20 @@ def _read_pair(chain: bytes, key: bytes, domain: str, now: datetime) -> tuple[Pa
     keys, key_flaws = read_keys(key, any(block.is_private_key for block in read_blocks(chain)))
     flaws = [*chain_flaws]
     fitting = None
-    if certificates:
+    # Where the server's own certificate may be the one that can't be read, the others are not judged in its place.
+    damaged = any(flaw.code == "unreadable_certificate" for flaw in chain_flaws)
+    known = {one.spki for one in certificates}
+    if not certificates or (damaged and not any(one.spki in known for one in keys)):
+        flaws += key_flaws
+    else:
         leaf = find_leaf(certificates, keys, domain)
         fitting = next((one for one in keys if one.spki == leaf.spki), None)
         flaws += check_match(leaf, certificates, keys)
         flaws += key_flaws if fitting is None else ()
         flaws += check_leaf(leaf, domain, now)
         flaws += check_chain(leaf, certificates, now)
-    else:
-        flaws += key_flaws
     flaws.sort(key=lambda flaw: flaw.severity != "blocked")
-    if not certificates or fitting is None or any(flaw.severity == "blocked" for flaw in flaws):
+    if fitting is None or any(flaw.severity == "blocked" for flaw in flaws):
         return None, tuple(flaws)
     return make_pair(certificates, fitting), tuple(flaws)
 

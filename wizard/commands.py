@@ -22,7 +22,6 @@ from .server import Operator
 from .session import (
     Session,
     Tested,
-    find_operator_or_none,
     has_actions,
     is_blocked,
     plan_exit_code,
@@ -32,6 +31,7 @@ from .session import (
     test_exit_code,
 )
 from .steps import STEPS
+from .system import find_operator
 
 Results = tuple[StepResult, ...]
 Tell = Callable[[dict[str, Any]], None]
@@ -68,7 +68,7 @@ def read_answers(path: str | None, sudo_uid: int | None) -> bytes:
 
 
 def plan(text: bytes, *, detailed: bool) -> Document:
-    session = Session(answers_file.load(text), operator=find_operator_or_none())
+    session = Session(answers_file.load(text), operator=find_operator())
     results = session.plan()
     code = plan_exit_code(results)
     if detailed and code == 0 and has_actions(results):
@@ -81,7 +81,7 @@ def plan(text: bytes, *, detailed: bool) -> Document:
 
 def export(text: bytes) -> tuple[str, Document]:
     """The plan as a shell script, and its report; where the plan can't be carried out there is no script."""
-    session = Session(answers_file.load(text), operator=find_operator_or_none())
+    session = Session(answers_file.load(text), operator=find_operator())
     notes = script.Notes()
     results = walk(STEPS, dataclasses.replace(session.look, server=Overlay(session.server)), notes)
     code = plan_exit_code(results)
@@ -100,7 +100,7 @@ def status() -> Document:
     except NoAnswers as error:
         wanted = Answers.defaults()
         warnings = (f"{error.message}; {error.remedy}",)
-    session = Session(wanted, operator=find_operator_or_none())
+    session = Session(wanted, operator=find_operator())
     tested = run_tests(session, session.plan())
     code = 1 if warnings else status_exit_code(tested.results, tested.rows)
     report = report_of_plan(session, "status", tested.results, code)
@@ -115,7 +115,7 @@ def status() -> Document:
 
 
 def test() -> Document:
-    session = Session(answers_file.load(saved_answers()), operator=find_operator_or_none())
+    session = Session(answers_file.load(saved_answers()), operator=find_operator())
     tested = run_tests(session, walk([step for step in STEPS if step.prove is not None], session.look))
     report = Report(
         "test",
@@ -140,7 +140,7 @@ def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()
     unfinished = journal.find_unfinished()
     if text is None:
         text = _own_answers(unfinished.id) if unfinished else saved_answers()
-    session = Session(answers_file.load(text), operator=find_operator_or_none())
+    session = Session(answers_file.load(text), operator=find_operator())
     results = session.plan(steps_named(only))
     if is_blocked(results):
         return document_of(report_of_plan(session, command, results, 3), session.mask)
@@ -186,7 +186,7 @@ def rollback(wanted: str | None, sure: Sure, tell: Tell, ask: Callable[[Document
         raise runs.Busy(holder)
     target = room.choose_run(wanted)
     text = _own_answers(target)
-    session = Session(answers_file.load(text), operator=find_operator_or_none())
+    session = Session(answers_file.load(text), operator=find_operator())
     if conflicts := room.find_conflicts(target):
         message = f"a later run touched the same: {', '.join(conflicts)}"
         problem = {"line": None, "key": "", "message": message, "expected": "take the later run back first"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from .overlay import Overlay
 from .owned import load_owned
 from .server import Operator
 from .steps import STEPS
-from .system import Observer, RealMachine, find_operator
+from .system import Observer, RealMachine
 
 if TYPE_CHECKING:
     from .answers import Answers
@@ -81,15 +80,6 @@ def status_exit_code(results: tuple[StepResult, ...], rows: tuple[TestRow, ...])
     wrong = (Level.DRIFT, Level.BLOCKED)
     drifted = any(finding.level in wrong for result in results for finding in result.seen)
     return 1 if drifted or test_exit_code(rows) else 0
-
-
-def find_operator_or_none() -> Operator | None:
-    """The operator's end of this SSH connection; None on a console."""
-    return find_operator()
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0
 
 
 def report_of_plan(session: Session, command: str, results: tuple[StepResult, ...], exit_code: int) -> Report:

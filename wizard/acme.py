@@ -31,6 +31,11 @@ def certificate_path(look: Look) -> str:
     return f"{STORAGE}/{issuer}/{domain}/{domain}.crt"
 
 
+def is_other(look: Look) -> bool:
+    """True if the CA is not Let's Encrypt's own."""
+    return "acme_directory" in look.answers.tls.model_fields_set
+
+
 def is_staging(look: Look) -> bool:
     return "staging" in look.answers.tls.acme_directory
 

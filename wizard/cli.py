@@ -326,9 +326,9 @@ def answers(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def run(options: argparse.Namespace, words: Sequence[str]) -> int:
-    from . import commands
+    from .execution import execute
 
-    return commands.run(options.run)
+    return execute(options.run)
 
 
 ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -29,6 +31,7 @@ from .model import (
     Write,
 )
 from .owned import Owned
+from .questions import Question
 from .server import FileState, Operator, Server
 
 
@@ -43,14 +46,24 @@ class Look:
     mask: Mask = field(default_factory=Mask)
 
 
+def no_questions(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
+    yield from ()
+
+
 @dataclass(frozen=True)
 class Step:
-    """One step. `inspect` looks and yields findings; `prove`, where there is one, tries the finished thing."""
+    """One step. `inspect` looks and yields findings; `prove`, where there is one, tries the finished thing.
+
+    `ask` are its questions to a person, given what was seen; `about` is what it is for in one sentence, `help` more.
+    """
 
     id: str
     title: str
     inspect: Callable[[Look], Iterable[Finding]]
     prove: Callable[[Look], Iterator[TestRow]] | None = None
+    ask: Callable[[Look, Sequence[Finding]], Iterator[Question]] = no_questions
+    about: str = ""
+    help: str = ""
 
 
 class Watcher(Protocol):
@@ -164,22 +177,63 @@ def accepted(findings: Iterable[Finding], accept: Sequence[str]) -> tuple[Findin
     )
 
 
-def walk(steps: Sequence[Step], look: Look, watcher: Watcher | None = None) -> tuple[StepResult, ...]:
+Reviewed = Mapping[str, Sequence[str]]
+
+
+def walk(
+    steps: Sequence[Step], look: Look, watcher: Watcher | None = None, reviewed: Reviewed | None = None
+) -> tuple[StepResult, ...]:
     """Each step looked at, put right, looked at again; after one that is blocked or fails the rest is skipped."""
+    return tuple(walk_each(steps, look, watcher, reviewed))
+
+
+def walk_each(
+    steps: Sequence[Step], look: Look, watcher: Watcher | None = None, reviewed: Reviewed | None = None
+) -> Iterator[StepResult]:
+    """The same, a step at a time. `reviewed` are the actions (`fingerprint`) by step that a person has agreed to: a
+    step that finds anything more to do fails before it does any of it."""
     watcher = watcher or NoWatcher()
-    results: list[StepResult] = []
     going_on = True
     for step in steps:
         if not going_on or step.prove is not None:
-            results.append(StepResult(step, Status.SKIPPED))
+            yield StepResult(step, Status.SKIPPED)
             continue
         began = time.monotonic()
         watcher.step_began(step)
-        result = replace(_walk_step(step, look, watcher), seconds=time.monotonic() - began)
+        agreed = None if reviewed is None else reviewed.get(step.id, ())
+        result = replace(_walk_step(step, look, watcher, agreed), seconds=time.monotonic() - began)
         watcher.step_ended(step, result.status, result.seconds)
-        results.append(result)
+        yield result
         going_on = result.status in (Status.OK, Status.CHANGED)
-    return tuple(results)
+
+
+def fingerprint(action: Action) -> str:
+    """What makes an action the same one that was reviewed: its words, and the content that it writes."""
+    match action:
+        case Run():
+            words: tuple[str, ...] = ("run", *action.argv)
+        case Write():
+            words = ("write", action.path, hashlib.sha256(action.content).hexdigest())
+        case Remove():
+            words = ("remove", action.path)
+        case Wait():
+            words = ("wait", action.what)
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+
+
+def fingerprints(results: Iterable[StepResult]) -> dict[str, list[str]]:
+    """The plan that a person reviews, as `walk` compares it with what a step finds to do."""
+    return {result.step.id: [fingerprint(action) for action in result.actions] for result in results}
+
+
+def _not_reviewed(actions: Sequence[Action], agreed: Sequence[str] | None, look: Look) -> str:
+    """What a step would do that nobody has agreed to, in words; "" where there is no such thing."""
+    more = [] if agreed is None else [action for action in actions if fingerprint(action) not in agreed]
+    if not more:
+        return ""
+    shown = (show(action, None, look.mask) for action in more[:3])
+    named = "; ".join(" ".join(one.argv) or one.path or one.wait_for for one in shown)
+    return f"this server has changed since the plan was reviewed, and nothing of this step was done. New: {named}"
 
 
 def _findings(step: Step, look: Look) -> tuple[Finding, ...]:
@@ -190,7 +244,7 @@ def _findings(step: Step, look: Look) -> tuple[Finding, ...]:
         return (Finding(f"{step.id}.unreadable", Level.BLOCKED, error.message, remedy),)
 
 
-def _walk_step(step: Step, look: Look, watcher: Watcher) -> StepResult:
+def _walk_step(step: Step, look: Look, watcher: Watcher, agreed: Sequence[str] | None) -> StepResult:
     seen = _findings(step, look)
     watcher.looked(step, seen)
     if any(finding.level is Level.BLOCKED for finding in seen):
@@ -198,6 +252,8 @@ def _walk_step(step: Step, look: Look, watcher: Watcher) -> StepResult:
     actions = compose(seen)
     if not actions:
         return StepResult(step, Status.OK, seen)
+    if problem := _not_reviewed(actions, agreed, look):
+        return StepResult(step, Status.FAILED, seen, (_failure(step, problem), *seen), (), actions, 0, problem)
     changes: list[Change] = []
     for action in actions:
         if watcher.is_stop_asked():

@@ -20,7 +20,7 @@ from typing import IO, Any
 from . import files, paths
 from .engine import Step
 from .mask import Mask
-from .model import Action, Change, Finding, Output, Remove, Run, Status, TestRow, Write
+from .model import Action, Change, Finding, Output, Remove, Run, SetupError, Status, TestRow, Write
 from .owned import Owned, load_owned, sha256
 from .server import FileState
 
@@ -150,7 +150,7 @@ class Journal:
         self.line(f"══ {step.title}: {status}, {seconds:.2f} s")
 
     def tested(self, row: TestRow) -> None:
-        self.event("test", id=row.id, ok=row.ok, detail=row.detail, ms=row.ms)
+        self.event("test", id=row.id, ok=row.ok, detail=row.detail, ms=row.ms, remedy=None if row.ok else row.remedy)
         self.line(f"[{_sign(row.ok)}] {row.id}: {row.detail} ({row.ms:.0f} ms)")
 
     def is_stop_asked(self) -> bool:
@@ -234,6 +234,18 @@ def read_events(run: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
         with contextlib.suppress(ValueError):
             events.append(json.loads(line))
     return events, start + len(whole)
+
+
+def read_report(run: str) -> dict[str, Any]:
+    """What an ended run has reported. Raises SetupError where it was killed before that."""
+    try:
+        found: dict[str, Any] = json.loads((run_directory(run) / "report.json").read_bytes())
+    except (OSError, ValueError):
+        raise SetupError(
+            f"run {run} was killed before its end",
+            f"the same command goes on from where it was; its log: {log_path(run)}",
+        ) from None
+    return found
 
 
 def past_runs() -> Iterator[PastRun]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .mask import Mask
-from .model import Finding, Report, StepReport
+from .model import Finding, Report, StepReport, TestRow
 
 SCHEMA_VERSION = 1
 SIGNS = {"ok": "✓", "info": "·", "warn": "!", "drift": "+", "blocked": "✗"}
@@ -25,17 +25,8 @@ def document_of(report: Report, mask: Mask) -> Document:
         "exit_code": report.exit_code,
         "changed": report.changed,
         "failed": report.failed,
-        "steps": [_step(step) for step in report.steps],
-        "tests": [
-            {
-                "id": row.id,
-                "ok": row.ok,
-                "detail": row.detail,
-                "ms": row.ms,
-                "remedy": None if row.ok else row.remedy,
-            }
-            for row in report.tests
-        ],
+        "steps": [step_document(step) for step in report.steps],
+        "tests": [row_document(row) for row in report.tests],
         "endpoint": None if report.endpoint is None else vars(report.endpoint),
         "errors": list(report.errors),
         "warnings": list(report.warnings),
@@ -47,7 +38,8 @@ def document_of(report: Report, mask: Mask) -> Document:
     return masked
 
 
-def _step(step: StepReport) -> dict[str, Any]:
+def step_document(step: StepReport) -> Document:
+    """A step of the document. Not masked yet."""
     return {
         "id": step.id,
         "title": step.title,
@@ -56,6 +48,12 @@ def _step(step: StepReport) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in step.findings],
         "changes": [change.as_json() for change in step.changes],
     }
+
+
+def row_document(row: TestRow) -> Document:
+    """A row of the final test in the document. Not masked yet."""
+    remedy = None if row.ok else row.remedy
+    return {"id": row.id, "ok": row.ok, "detail": row.detail, "ms": row.ms, "remedy": remedy}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from .engine import Look
 from .model import Action, FileIs, Probe, Remove, Run, UnitIs, Wait, Write
 from .parse.netfilter import Packet, Ruleset, evaluate
 from .render import render
-from .server import Address, Server, Target
+from .server import Address, FileState, Server, Target
 
 UNIT_DIRECTORY = "/etc/systemd/system"
 SERVICE_PATH = f"{UNIT_DIRECTORY}/{paths.REVERT_SERVICE}"
@@ -125,11 +125,14 @@ class Proof:
         self._look = look
         self._ports = ports
         self._logins_before: frozenset[str] | None = None
+        self._confirmed_before: FileState | None = None
 
     def __call__(self, server: Server) -> Probe:
-        logins = frozenset(server.logins(self._ports))
+        logins, confirmed = frozenset(server.logins(self._ports)), server.read(paths.CONFIRMED)
         if self._logins_before is None:
-            self._logins_before = logins
+            self._logins_before, self._confirmed_before = logins, confirmed
+        if confirmed is not None and confirmed != self._confirmed_before:
+            return Probe(True, "the operator has confirmed that SSH lets new connections in")
         new = sorted(logins - self._logins_before)
         if new:
             return Probe(True, f"a new SSH connection came in from {new[0]}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import files, paths
 from .endpoint import base_url
-from .engine import Look, Step, StepResult, prove, proved, walk
+from .engine import Look, Step, StepResult, prove, proved, walk, walk_each
 from .live import LiveServer
 from .mask import Mask
 from .model import Endpoint, Level, Report, Status, TestRow
@@ -36,6 +37,11 @@ class Session:
         """What `apply` would do, on an overlay of this server."""
         return walk(steps, replace(self.look, server=Overlay(self.server)))
 
+    def plan_each(self) -> Iterator[tuple[StepResult, Look]]:
+        """The same a step at a time, each with the look that it had: what the step would make true is true in it."""
+        look = replace(self.look, server=Overlay(self.server))
+        return ((result, look) for result in walk_each(STEPS, look))
+
     def endpoint(self, rows: tuple[TestRow, ...] = ()) -> Endpoint:
         internal = self.look.answers.tls.mode == "internal"
         model = next(
@@ -51,11 +57,21 @@ class Tested:
     rows: tuple[TestRow, ...]
 
 
-def run_tests(session: Session, results: tuple[StepResult, ...]) -> Tested:
-    """The final test, and the results with the testing step's own."""
+def run_tests(
+    session: Session, results: tuple[StepResult, ...], tell: Callable[[TestRow], None] = lambda row: None
+) -> Tested:
+    """The final test, each row told as it comes; and the results with the testing step's own."""
     began = time.monotonic()
-    rows = tuple(prove(STEPS, session.look))
-    return Tested(proved(results, rows, time.monotonic() - began), rows)
+    rows = []
+    for row in prove(STEPS, session.look):
+        rows.append(row)
+        tell(row)
+    return Tested(proved(results, rows, time.monotonic() - began), tuple(rows))
+
+
+def steps_named(only: Sequence[str]) -> tuple[Step, ...]:
+    """These steps, or all where none is named."""
+    return tuple(step for step in STEPS if not only or step.id in only)
 
 
 def is_blocked(results: tuple[StepResult, ...]) -> bool:

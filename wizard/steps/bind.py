@@ -146,4 +146,16 @@ def check_others(vllm: Vllm) -> Iterator[Finding]:
             )
 
 
-STEP = Step("bind", "Bind", inspect)
+STEP = Step(
+    "bind",
+    "Bind",
+    inspect,
+    about="vLLM listens to this server alone, so that nobody gets around the proxy.",
+    help=(
+        "vLLM itself speaks plain http: whoever reaches its port can read keys and prompts, and parts of it need no "
+        "key at all (/metrics, /tokenize, /invocations). Bound to 127.0.0.1 it answers programs on this server only, "
+        "and Caddy is the one that passes requests on.\n\n"
+        "One line of the launch script is changed, and vLLM restarts: until the model is loaded again there is no API. "
+        "If vLLM fails with the new line, the old one is put back."
+    ),
+)

@@ -215,4 +215,15 @@ def check_enabled(look: Look) -> Finding:
     )
 
 
-STEP = Step("caddy", "Caddy", inspect)
+STEP = Step(
+    "caddy",
+    "Caddy",
+    inspect,
+    about="The web server that receives HTTPS and passes /v1 on to vLLM.",
+    help=(
+        "Caddy comes from its makers' own package repository, as apt packages do: updates come with the system's. "
+        "apt is told to trust their key for that repository alone, and the key's fingerprint is compared with the one "
+        "that this program was made with.\n\n"
+        "Nothing else is upgraded, and no other service is restarted by the installation."
+    ),
+)

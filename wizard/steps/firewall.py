@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .. import paths
@@ -10,6 +10,7 @@ from ..apt import finish_cut_off, install, refresh_all
 from ..engine import Look, Step
 from ..model import Action, Finding, FirewallIs, Level, RuleIs, Run
 from ..parse.ufw import UfwRule, decide
+from ..questions import Choice, Kind, Question
 from ..safety import arm, clear_away, prove_and_disarm
 from ..server import Firewall
 from ..ssh import find_ssh_ports
@@ -231,12 +232,9 @@ def check_incoming(look: Look, firewall: Firewall) -> Iterator[Finding]:
         )
     closed = firewall.enabled and firewall.defaults.input != "allow"
     expected = {int(port.split(":")[0]) for port, *_ in wanted(look)}
-    for one in sorted(
-        {(one.port, one.program) for one in look.server.listeners() if _is_cut_off(look, one.unit, one.is_loopback)}
-    ):
-        port, program = one
+    for port, program in others_that_listen(look):
         opened = lets_in(firewall, port, "tcp")
-        if port in find_ssh_ports(look).ports or port in expected:
+        if port in expected:
             continue
         if opened and closed:
             yield Finding("firewall.other_open", Level.INFO, f"{port}/tcp ({program}) is open too, by a rule of yours")
@@ -250,8 +248,34 @@ def check_incoming(look: Look, firewall: Firewall) -> Iterator[Finding]:
             )
 
 
-def _is_cut_off(look: Look, unit: str, is_loopback: bool) -> bool:
-    return not is_loopback and unit not in (look.answers.vllm.unit, "caddy.service")
+def others_that_listen(look: Look) -> list[tuple[int, str]]:
+    """Ports and programs that other machines may want to reach, beside SSH, vLLM and Caddy."""
+    ssh, ours = find_ssh_ports(look).ports, (look.answers.vllm.unit, "caddy.service")
+    return sorted(
+        {
+            (one.port, one.program)
+            for one in look.server.listeners()
+            if not one.is_loopback and one.unit not in ours and one.port not in ssh
+        }
+    )
+
+
+def ask(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
+    """Each service that would be cut off can be kept; so can each rule that was answered before."""
+    if not look.answers.firewall.manage:
+        return
+    given = [rule.model_dump(by_alias=True, exclude_unset=True) for rule in look.answers.firewall.allow]
+    cut_off = [finding.evidence for finding in seen if finding.key == "firewall.cuts_off"]
+    rules: list[dict[str, object]] = [{"port": one["port"], "comment": one["program"]} for one in cut_off]
+    choices = [Choice(rule, _label(rule)) for rule in sorted((*given, *rules), key=lambda rule: str(rule["port"]))]
+    if choices:
+        yield Question("firewall.allow", "Keep reachable from outside", Kind.ANY, tuple(choices))
+
+
+def _label(rule: dict[str, object]) -> str:
+    source = rule.get("from", "any")
+    where = "" if source == "any" else f" from {source}"
+    return f"{rule['port']}/{rule.get('protocol', 'tcp')} {rule.get('comment', '')}{where}".strip()
 
 
 def check_enabled(firewall: Firewall) -> Finding:
@@ -280,4 +304,17 @@ def check_enabled(firewall: Firewall) -> Finding:
     )
 
 
-STEP = Step("firewall", "Firewall", inspect)
+STEP = Step(
+    "firewall",
+    "Firewall",
+    inspect,
+    ask=ask,
+    about="Which doors of this server stay open. Everything else is closed.",
+    help=(
+        "ufw is Ubuntu's firewall. SSH is allowed before anything is closed, then HTTPS; every other port no longer "
+        "answers to other machines. What listens there goes on, for programs on this server.\n\n"
+        "You can't be locked out: after the change a packet from outside must reach SSH, and the loaded rules must let "
+        "your own address in. If that can't be shown, everything is put back as it was, even if this program is "
+        "killed or the server reboots. Your session stays up in any case."
+    ),
+)

@@ -336,4 +336,17 @@ def _json(response: Response) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-STEP = Step("https_test", "Test", inspect, prove)
+STEP = Step(
+    "https_test",
+    "Test",
+    inspect,
+    prove,
+    about="The finished endpoint, tried as a client would.",
+    help=(
+        "Each line is a request, or a packet, that was really sent. ✓ is as it should be. ✗ says below what it means "
+        "and what to do. ! could not be tried, and says why.\n\n"
+        "Packets come from a network namespace that lives for a moment: to this server's firewall they are those of "
+        "another machine. A firewall of your provider is not seen from here: the last proof is a request from your "
+        "own computer."
+    ),
+)

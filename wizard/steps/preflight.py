@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..apt import CADDY_PREREQUISITES
 from ..engine import Look, Step
 from ..model import Finding, Level, ListensOn, Run, UnitIs, VllmAnswers, Wait
+from ..questions import Choice, Kind, Question
 from ..server import read_through
 from ..ssh import UNITS, find_ssh_ports
 from ..vllm import KEY_NAME, Readiness, Vllm, answers_in_shell, find_vllm, last_words
@@ -276,4 +277,41 @@ def check_packages(look: Look) -> Finding:
     return Finding("preflight.packages", Level.OK, "apt and dpkg are in order")
 
 
-STEP = Step("preflight", "Preflight", inspect)
+ACCEPTABLE = {
+    "preflight.os": "go on with this system all the same",
+    "preflight.gpu": "go on without a GPU: vLLM runs on the CPU",
+}
+
+
+def ask(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
+    """What could not be found is asked for; what may be let pass can be let pass."""
+    blocked = {finding.key for finding in seen if finding.level is Level.BLOCKED}
+    accepted = look.answers.preflight.accept
+    choices = [Choice(key, words) for key, words in ACCEPTABLE.items() if key in blocked or key in accepted]
+    if choices:
+        yield Question("preflight.accept", "Let pass", Kind.ANY, tuple(choices))
+    vllm = find_vllm(look)
+    if not vllm.unit.exists:
+        yield Question("vllm.unit", "Unit of vLLM", Kind.TEXT, otherwise="vllm.service")
+    elif "preflight.launch_script" in blocked:
+        yield Question("vllm.launch_script", "Launch script", Kind.PATH, otherwise="what the unit starts")
+    if {"preflight.env_file", "preflight.api_key"} & blocked:
+        yield Question("vllm.env_file", "Env file", Kind.PATH, otherwise="what the unit names")
+    if "preflight.ssh" in blocked:
+        yield Question("firewall.ssh_ports", "SSH ports", Kind.LIST, note="as in: 22, 2222")
+
+
+STEP = Step(
+    "preflight",
+    "Preflight",
+    inspect,
+    ask=ask,
+    about="Is this a server that can be secured, and is nothing in the way?",
+    help=(
+        "Each line is something that was looked at, and nothing has been changed. ✓ is in order. ✗ stands in the way: "
+        "the line below it says what to type in another terminal; then check again. Some of these can be let pass "
+        "where you know better.\n\n"
+        "vLLM must be a systemd unit that is enabled and runs, with its API key in an env file: then a reboot brings "
+        "it back, and no other user of this server can read the key."
+    ),
+)

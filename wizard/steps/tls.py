@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from .. import acme, custom, existing, internal
 from ..caddy_service import loaded, stopped
 from ..caddyfile import PACKAGED_CADDYFILE, render_caddyfile
+from ..endpoint import find_hosts
 from ..engine import Look, Step
 from ..model import Action, Finding, Level, Run, Write
 from ..paths import CADDYFILE
+from ..questions import Choice, Kind, Question
 from ..server import FileState
 from ..vllm import find_vllm
 
@@ -146,4 +149,66 @@ def check_running(look: Look) -> Finding:
     return Finding("tls.running", Level.DRIFT, summary, fix=(fix,))
 
 
-STEP = Step("tls", "TLS", inspect)
+MODES = (
+    Choice(
+        "internal",
+        "Internal",
+        "No domain is needed. Clients install one root certificate, once. For a private network.",
+    ),
+    Choice(
+        "acme",
+        "Let's Encrypt",
+        "A public name that points here. Every client trusts it, and it renews itself. For the internet.",
+    ),
+    Choice("custom", "Your own files", "A certificate from your company's CA, or a bought one. You renew it."),
+)
+
+
+def ask(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
+    """The mode, and what it needs; then what to do with a Caddyfile that is there."""
+    tls = look.answers.tls
+    yield Question("tls.mode", "Certificate", Kind.ONE, MODES)
+    if tls.mode == "internal":
+        automatic = look.answers.model_copy(update={"tls": tls.model_copy(update={"hosts": "auto"})})
+        found = ", ".join(find_hosts(replace(look, answers=automatic)))
+        yield Question("tls.hosts", "Clients call", Kind.LIST, otherwise=found)
+    else:
+        yield Question("tls.domain", "Domain", Kind.TEXT, needed=True, note="the name that clients call")
+    if tls.mode == "acme":
+        yield Question("tls.email", "E-mail", Kind.TEXT, needed=True, note="only the CA sees it")
+        if acme.is_other(look):
+            yield Question("tls.acme_directory", "CA", Kind.TEXT)
+            yield Question("tls.acme_ca_file", "CA's own root", Kind.PATH, otherwise="a public one")
+    if tls.mode == "custom":
+        yield Question("tls.certificate", "Certificate", Kind.PATH, needed=True, note="PEM, your own first")
+        yield Question("tls.private_key", "Private key", Kind.PATH, needed=True)
+    if look.answers.caddy.existing_config != "stop" or is_of_others(look):
+        yield Question("caddy.existing_config", "The Caddyfile that is there", Kind.ONE, EXISTING)
+
+
+def is_of_others(look: Look) -> bool:
+    state = look.server.read(CADDYFILE)
+    return state is not None and state.kind == "file" and is_others(look, state)
+
+
+EXISTING = (
+    Choice("stop", "Stop", "change nothing, and think about it"),
+    Choice("keep", "Keep it", "ours is imported into it by one line"),
+    Choice("replace", "Replace it", "a backup is kept"),
+)
+
+STEP = Step(
+    "tls",
+    "TLS",
+    inspect,
+    ask=ask,
+    about="How clients know that they talk to this server.",
+    help=(
+        "The connection is encrypted in each of the three ways; they differ in who vouches for the certificate.\n\n"
+        "Internal: this server does, by a root certificate of its own that you hand to clients. Let's Encrypt: a "
+        "public authority does, after it has reached this server by its name; ports 80 and 443 must be open from the "
+        "internet, at your provider too. Your own files: whoever gave them to you does; they are checked now, and "
+        "loaded again by themselves when you replace them.\n\n"
+        "You can change this later: choose another one, and only Caddy is reloaded."
+    ),
+)

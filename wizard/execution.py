@@ -1,0 +1,131 @@
+"""What a run's unit executes: the lock, the look, the actions, the test, the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from . import answers as answers_file
+from . import files, journal, runs
+from .commands import save_answers
+from .engine import StepResult, walk
+from .model import Report, SetupError, Status, TestRow
+from .report import document_of
+from .server import Operator
+from .session import Session, is_blocked, run_tests, steps_named, test_exit_code
+
+Results = tuple[StepResult, ...]
+
+
+def execute(run_id: str) -> int:
+    """The whole run. Returns the exit code."""
+    directory = journal.run_directory(run_id)
+    request = json.loads((directory / "request.json").read_bytes())
+    text = (directory / "answers.yaml").read_bytes()
+    command = str(request["command"])
+    with runs.Lock(run_id, command):
+        operator = Operator(**request["operator"]) if request["operator"] else None
+        session = Session(answers_file.load(text), operator=operator)
+        keep = (lambda: None) if "rollback" in request else (lambda: save_answers(text))
+        book = journal.Journal(run_id, session.mask, keep)
+        session.machine.observer = book
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: runs.ask_to_stop(run_id))
+        book.event("run", durable=True, run=book.run, command=command)
+        book.line(f"vllm-https-setup {command}, run {book.run}")
+        try:
+            report = (_take_back if "rollback" in request else _walk)(session, book, request)
+        except Exception as error:
+            report = _broken(session, book, command, error)
+        return _end(session, book, request, report, directory)
+
+
+def _broken(session: Session, book: journal.Journal, command: str, error: Exception) -> Report:
+    """A defect of this program, or a server that fails under it: a sentence for people, the traceback for the log."""
+    book.line(traceback.format_exc())
+    message = error.message if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
+    remedy = error.remedy if isinstance(error, SetupError) else "the traceback is in the log; the same command goes on"
+    problem = {"line": None, "key": "", "message": session.mask.text(message), "expected": remedy}
+    return Report(command, 1, errors=(problem,), run=book.run, log_path=journal.log_path(book.run), changed=True)
+
+
+def _take_back(session: Session, book: journal.Journal, request: dict[str, Any]) -> Report:
+    from . import rollback as room
+
+    target = str(request["rollback"]["run"])
+    planned = room.plan_rollback(target, session.look, keep_bind=bool(request["rollback"]["keep_bind"]))
+    results = room.carry_out(planned, session.look, book)
+    failed = any(result.status is Status.FAILED for result in results)
+    if not failed:
+        journal.mark(target, "rolled_back", book.run)
+    return Report(
+        "rollback",
+        1 if failed else 0,
+        steps=tuple(result.applied() for result in results),
+        run=book.run,
+        changed=any(result.changes for result in results),
+        warnings=tuple(f"left as it is, edited since: {path}" for path in planned.edited),
+        log_path=journal.log_path(book.run),
+    )
+
+
+def _walk(session: Session, book: journal.Journal, request: dict[str, Any]) -> Report:
+    results = walk(steps_named(request["only"]), session.look, book, request.get("reviewed"))
+    rows: tuple[TestRow, ...] = ()
+    failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)
+    if not failed and any(result.step.prove for result in results):
+        tested = run_tests(session, results, book.tested)
+        results, rows = tested.results, tested.rows
+    return Report(
+        request["command"],
+        _exit_code(results, rows),
+        steps=tuple(result.applied() for result in results),
+        tests=rows,
+        endpoint=session.endpoint(rows),
+        run=book.run,
+        continued=request["continued"],
+        changed=any(result.changes for result in results),
+        warnings=_warnings(results),
+        log_path=journal.log_path(book.run),
+    )
+
+
+def _end(session: Session, book: journal.Journal, request: dict[str, Any], report: Report, directory: Path) -> int:
+    """The report on disk, then the end: who follows sees the one after the other."""
+    report = dataclasses.replace(report, duration_s=time.time() - float(request["began"]))
+    text = json.dumps(document_of(report, session.mask), ensure_ascii=False)
+    files.write(str(directory / "report.json"), text.encode(), mode=0o600)
+    if request["continued"]:
+        journal.mark(request["continued"], "continued", book.run)
+    book.event("end", durable=True, exit_code=report.exit_code)
+    book.line(f"ended with exit code {report.exit_code} after {report.duration_s:.1f} s")
+    book.close()
+    journal.prune()
+    return report.exit_code
+
+
+def _exit_code(results: Results, rows: tuple[TestRow, ...]) -> int:
+    """3 where a check blocked before anything was changed; 1 where anything else did not succeed."""
+    if is_blocked(results) and not any(result.changes for result in results):
+        return 3
+    if any(result.status in (Status.FAILED, Status.BLOCKED) and result.step.prove is None for result in results):
+        return 1
+    return test_exit_code(rows)
+
+
+def _warnings(results: Results) -> tuple[str, ...]:
+    """Said first: what a failure leaves half done."""
+    bound = any(result.step.id == "bind" and result.status in (Status.OK, Status.CHANGED) for result in results)
+    failed = next((result for result in results if result.status in (Status.FAILED, Status.BLOCKED)), None)
+    if failed is None or not bound or failed.step.prove is not None:
+        return ()
+    said = (
+        f"the API is local only now: vLLM is bound to 127.0.0.1, and {failed.step.title} did not succeed. "
+        "Run the same command again when its cause is put right; `vllm-https-setup rollback` brings the old state back"
+    )
+    return (said,)

@@ -182,10 +182,11 @@ def pieces(edits: Sequence[tuple[int, int, bytes]]) -> Iterator[str]:
         if start > place:
             yield f'tail -c +{place + 1} "$file" | head -c {start - place}'
         if inserted:
-            try:
-                yield f"printf %s {shlex.quote(inserted.decode())}"
-            except UnicodeDecodeError:
-                yield f"echo {base64.b64encode(inserted).decode()} | base64 -d"
+            text = inserted.decode("utf-8", "replace")
+            # Control characters may be lost on the way through a shell; NUL always is.
+            readable = strip_control(text) == text and text.encode() == inserted
+            encoded = f"echo {base64.b64encode(inserted).decode()} | base64 -d"
+            yield f"printf %s {shlex.quote(text)}" if readable else encoded
         place = stop
     yield f'tail -c +{place + 1} "$file"'
 

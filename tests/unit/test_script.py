@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.servers import scenario
@@ -187,6 +187,8 @@ def test_file_arrives_byte_by_byte(content: bytes) -> None:
 @pytest.mark.allow_commands("sh")
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.binary(max_size=12), max_size=6), st.lists(st.binary(max_size=12), max_size=6))
+@example([], [b"\0"])
+@example([], [b"a\rb"])
 def test_edit_by_place_makes_the_new_content(
     tmp_path_factory: pytest.TempPathFactory, old: list[bytes], new: list[bytes]
 ) -> None:

@@ -179,7 +179,8 @@ def check_key(vllm: Vllm) -> Iterator[Finding]:
             remedy=f"add {KEY_NAME}=… to the unit's env file, then sudo systemctl restart {vllm.unit.name}",
         )
     else:
-        yield Finding("preflight.api_key", Level.OK, f"an API key is set in {vllm.environment_files[-1]}")
+        summary, evidence = f"an API key is set in {vllm.key_file}", {"env_file": vllm.key_file}
+        yield Finding("preflight.api_key", Level.OK, summary, evidence=evidence)
 
 
 def check_answers(look: Look, vllm: Vllm) -> Iterator[Finding]:

@@ -72,6 +72,20 @@ class Seen:
         impacts = [Impact(change["impact"]) for change in self.changes]
         return max(impacts, key=lambda impact: impact.rank, default=Impact.NONE)
 
+    def document(self, draft: Draft, rows: list[Document]) -> Document:
+        """What a report says of the endpoint and the steps, where no run was needed."""
+        model = next((row["detail"].removeprefix("200; lists ") for row in rows if row["id"] == "api.models"), None)
+        internal = draft.value("tls.mode") == "internal"
+        return {
+            "steps": [one.report for one in self.steps],
+            "endpoint": {
+                "base_url": self.base_url,
+                "model": model,
+                "ca_file": paths.ROOT_CERTIFICATE if internal else None,
+            },
+            "log_path": None,
+        }
+
     @property
     def can_start(self) -> bool:
         return not self.problems and self.blocked is None
@@ -110,7 +124,8 @@ class Gateway(Protocol):
 
     def report(self, run: str) -> Document: ...
 
-    def save(self, draft: Draft, path: str) -> None: ...
+    def write(self, path: str, text: str) -> None:
+        """Writes a file that the operator asked for, readable by root alone. Raises SetupError."""
 
     def export(self, draft: Draft) -> str:
         """The plan as a shell script."""
@@ -207,8 +222,8 @@ class RealGateway:
     def report(self, run: str) -> Document:
         return journal.read_report(run)
 
-    def save(self, draft: Draft, path: str) -> None:
-        files.write(path, draft.dump(), mode=0o600)
+    def write(self, path: str, text: str) -> None:
+        files.write(path, text.encode(), mode=0o600)
 
     def export(self, draft: Draft) -> str:
         from .commands import export

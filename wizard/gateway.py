@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .answers import AnswerProblem
     from .engine import Step, StepResult
     from .questions import Question
-    from .session import Session
+    from .session import Session, View
 
 Document = dict[str, Any]
 
@@ -238,7 +238,7 @@ class RealGateway:
         return ""
 
 
-def look_at(session: Session, draft: Draft, tell: Callable[[SeenStep], None]) -> Seen:
+def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Seen:
     """The walk of a plan, each step told with its questions as soon as it is over."""
     from .report import step_document
 
@@ -253,7 +253,7 @@ def look_at(session: Session, draft: Draft, tell: Callable[[SeenStep], None]) ->
     return Seen(tuple(seen), draft.problems(), session.endpoint().base_url, tuple(results))
 
 
-def prove_all(session: Session, tell: Callable[[Document], None]) -> list[Document]:
+def prove_all(session: View, tell: Callable[[Document], None]) -> list[Document]:
     from .engine import prove
     from .report import row_document
     from .steps import STEPS

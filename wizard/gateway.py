@@ -193,6 +193,8 @@ class RealGateway:
         from .draft import forget_draft
 
         save_answers(draft.dump())
+        if runs.find_holder() is None and (unfinished := journal.find_unfinished()) is not None:
+            journal.mark(unfinished.id, "continued", "a run with nothing left to do")
         forget_draft()
 
     def start(self, draft: Draft, seen: Seen) -> str:
@@ -244,9 +246,12 @@ def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Se
 
     seen: list[SeenStep] = []
     results = []
+    answered = draft.asked_with()
     for result, look in session.plan_each():
         document = session.mask.value(step_document(result.planned()))
-        asked = tuple(result.step.ask(look, result.seen)) if document["status"] != "skipped" else ()
+        asked: tuple[Question, ...] = ()
+        if document["status"] != "skipped":
+            asked = tuple(result.step.ask(dataclasses.replace(look, answers=answered), result.seen))
         results.append(result)
         seen.append(SeenStep(result.step, document, asked))
         tell(seen[-1])

@@ -157,9 +157,13 @@ def worst_impact(changes: Sequence[Document]) -> str:
 
 def row_lines(rows: Sequence[Document], width: int) -> Iterator[Line]:
     """The final test's rows; a failed one with what it means."""
-    for row in rows:
+    name_width = 18
+    whole = [folded(row["detail"], width - name_width - 2) for row in rows]
+    is_room = sum(map(len, whole)) <= ROOM
+    for row, lines in zip(rows, whole, strict=True):
         sign, style = ROW_STYLES[row["ok"]]
-        name = f"{row['id']:<17} "
-        yield Content.assemble((f"{sign} ", style), name, fit(row["detail"], width - len(name) - 2))
+        shown = lines if is_room or not row["ok"] else [fit(row["detail"], width - name_width - 2)]
+        yield Content.assemble((f"{sign} ", style), f"{row['id']:<{name_width}}", shown[0])
+        yield from (Content.assemble(" " * (name_width + 2), line) for line in shown[1:])
         if row["ok"] is False and row.get("remedy"):
             yield from wrapped(row["remedy"], width, indent="    ")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from textual.containers import Vertical
 from textual.content import Content
 
-from .block import Block
+from .block import Block, Draw
 from .drawing import stacked, wrapped
 
 if TYPE_CHECKING:
@@ -61,8 +61,13 @@ class Page(Vertical):
         """The keys that do something here, the most likely first."""
         return []
 
-    def refresh_head(self) -> None:
-        self.query_one(".head", Block).draw_as(self._head)
+    def redraw(self, **draws: Draw) -> None:
+        """Draws these blocks anew, by their ids, and the head; a page that is not whole yet is drawn when it is."""
+        for block in self.query(".head").results(Block):
+            block.draw_as(self._head)
+        for name, draw in draws.items():
+            for block in self.query(f"#{name}").results(Block):
+                block.draw_as(draw)
 
     def seen(self) -> None:
         """Something was seen, answered or told: show it."""

@@ -62,7 +62,7 @@ class ProgressPage(Page):
                 yield Content.styled(f"· {names[name]}", "dim")
                 continue
             sign, style, words = STATUS.get(line.status, ("·", "dim", line.status))
-            text = words or state.waiting or state.command
+            text = (line.summary or words) if words else state.waiting or state.command
             took = f"{line.seconds:.1f} s" if line.seconds >= 0.05 else ""
             text = fit(text, width - 14 - len(took))
             space = max(width - 13 - len(text) - len(took), 1)
@@ -100,15 +100,10 @@ class ProgressPage(Page):
         self._draw()
 
     def ticked(self) -> None:
-        self.refresh_head()
-        self.query_one("#proof", Block).draw_as(self._proof)
+        self.redraw(proof=self._proof)
 
     def _draw(self) -> None:
-        if not self.is_attached:
-            return
-        self.refresh_head()
-        for name, draw in (("#steps", self._steps), ("#proof", self._proof), ("#moment", self._moment)):
-            self.query_one(name, Block).draw_as(draw)
+        self.redraw(steps=self._steps, proof=self._proof, moment=self._moment)
 
     def keys(self) -> list[Key]:
         keys = [

@@ -129,8 +129,7 @@ class ReviewPage(Page):
     async def _seen(self) -> None:
         if self.is_attached:
             await self._show_folds()
-            self.refresh_head()
-            self.query_one("#total", Block).draw_as(self._total)
+            self.redraw(total=self._total)
 
     def keys(self) -> list[Key]:
         seen = self.wizard.seen

@@ -82,15 +82,11 @@ class StatePage(Page):
         return stacked([Content(""), *plan_lines(seen.changes, width, height - 1)], height)
 
     def seen(self) -> None:
-        if not self.is_attached:
-            return
         wizard = self.wizard
         if wizard.seen is not None and wizard.seen.can_start and not wizard.seen.changes and not self._proving:
             self._proving, wizard.rows, wizard.is_proved = True, [], False
             wizard.desk.prove(wizard.draft)
-        self.refresh_head()
-        self.query_one("#standing", Block).draw_as(self._standing)
-        self.query_one("#plan", Block).draw_as(self._plan)
+        self.redraw(standing=self._standing, plan=self._plan)
 
     def keys(self) -> list[Key]:
         seen, wizard = self.wizard.seen, self.wizard

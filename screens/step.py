@@ -43,8 +43,11 @@ class StepPage(Page):
 
     @property
     def findings(self) -> Sequence[Document]:
-        found: Sequence[Document] = self.step_seen.report["findings"] if self.step_seen else ()
-        return found
+        """What was found, but for what a question says as well."""
+        if self.step_seen is None:
+            return ()
+        told = {question.tells for question in self.step_seen.questions}
+        return [one for one in self.step_seen.report["findings"] if one["key"] not in told]
 
     @property
     def changes(self) -> Sequence[Document]:
@@ -159,9 +162,7 @@ class StepPage(Page):
         self._take_words()
         await self._show_questions()
         self._show_problems()
-        self.refresh_head()
-        self.query_one("#findings", Block).draw_as(self._findings)
-        self.query_one("#plan", Block).draw_as(self._plan)
+        self.redraw(findings=self._findings, plan=self._plan)
         if self._going_on and not self.wizard.is_looking:
             self.forward()
 

@@ -141,7 +141,7 @@ class Proof:
         doubts = find_doubts(server, self._look, self._ports)
         if not doubts:
             return Probe(True, "a packet from outside reached SSH, and the rules let the operator in")
-        return Probe(None, f"{doubts[0].text}. Open a second SSH session now: it is noticed by itself")
+        return Probe(None, doubts[0].text, "Open a second SSH session now: it is noticed by itself")
 
 
 def find_doubts(server: Server, look: Look, ports: tuple[int, ...]) -> list[Doubt]:

@@ -25,6 +25,7 @@ class Key:
     label: str
     act: Callable[[], object]
     main: bool = False
+    short: str = ""
 
     @property
     def is_letter(self) -> bool:
@@ -51,7 +52,7 @@ class Page(Vertical):
         note = self.note()
         space = max(width - len(self.title) - len(note), 1)
         title = Content.assemble((self.title, "bold"), " " * space, (note, "dim"))
-        return stacked([title, *wrapped(self.about, width), Content("")])
+        return stacked([title, *(wrapped(self.about, width) if self.about else ()), Content("")])
 
     def note(self) -> str:
         """What stands at the right of the title."""

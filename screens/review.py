@@ -54,7 +54,7 @@ class Fold(Block, can_focus=True):
         sign = " " if not count else ("▾" if self.is_open else "▸")
         impact = worst_impact(self.changes)
         words = f"{count} action{'' if count == 1 else 's'}" if count else "in order already"
-        head = f"{sign} {self.step.step.title:<11}{words:<18}"
+        head = f"{sign} {self.step.step.title:<10}{words:<17}"
         style = "reverse" if self.has_focus else ("" if count else "dim")
         tail = IMPACTS[impact] if count else ""
         tail_style = "" if impact == "restart vllm" else "dim"
@@ -139,7 +139,7 @@ class ReviewPage(Page):
             Key(("escape",), "Esc", "Back", self.back),
             Key((), "↑↓", "Move", lambda: None),
             Key((), "Space", "Unfold", lambda: None),
-            Key(("s",), "s", "Save answers", self.save),
+            Key(("s",), "s", "Save answers", self.save, short="Save"),
             Key(("x",), "x", "Export", self.export),
         ]
 

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 
 from .block import Block
-from .drawing import finding_lines, plan_lines, row_lines, stacked, wrapped
+from .drawing import MECHANICS, finding_lines, plan_lines, row_lines, stacked, wrapped
 from .page import Key, Page
 
 
@@ -57,7 +57,7 @@ class StatePage(Page):
             finding
             for step in seen.steps
             for finding in step.report["findings"]
-            if finding["level"] in ("drift", "blocked")
+            if finding["level"] in ("drift", "blocked") and finding["key"] not in MECHANICS
         ]
         if wrong:
             count = f"{len(wrong)} thing{'' if len(wrong) == 1 else 's'} not as it should be:"
@@ -91,7 +91,7 @@ class StatePage(Page):
     def keys(self) -> list[Key]:
         seen, wizard = self.wizard.seen, self.wizard
         change = Key(("c",), "c", "Change answers", self.change)
-        again = Key(("r", "f5"), "r", "Check again", self.look_again)
+        again = Key(("r", "f5"), "r", "Check again", self.look_again, short="Again")
         if seen is None:
             return [change]
         if seen.can_start and seen.changes:

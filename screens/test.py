@@ -33,7 +33,7 @@ class TestPage(Page):
         return "" if self.wizard.is_proved else "testing …"
 
     def _rows(self, width: int, height: int) -> Content:
-        return stacked(row_lines(self.wizard.rows, width))
+        return stacked(row_lines(self.wizard.rows, width, 15))
 
     def _verdict(self, width: int, height: int) -> Content:
         wizard = self.wizard

@@ -27,7 +27,7 @@ FACTS = (
 class WelcomePage(Page):
     at = "welcome"
     title = "From an open vLLM port to a proven HTTPS endpoint"
-    about = "Nothing is changed before you have seen the plan, and started it."
+    about = "Nothing is changed before you have seen the whole plan."
     help = (
         "Enter goes on, Esc goes back, and Enter alone leads to the end with good defaults: a certificate of this "
         "server's own. What a page needs of you is on that page, and every key that does something is on the last "

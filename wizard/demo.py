@@ -246,7 +246,7 @@ class DemoGateway:
             raise SetupError(f"run {run} has not ended yet", "wait for its end")
         return report
 
-    def save(self, draft: Draft, path: str) -> None:
+    def write(self, path: str, text: str) -> None:
         raise SetupError("this is the demo: nothing is written", f"on a server the answers would now be in {path}")
 
     def export(self, draft: Draft) -> str:

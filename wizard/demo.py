@@ -247,7 +247,7 @@ class DemoGateway:
         return report
 
     def write(self, path: str, text: str) -> None:
-        raise SetupError("this is the demo: nothing is written", f"on a server the answers would now be in {path}")
+        raise SetupError("this is the demo: nothing is written", f"on a server it would now be in {path}")
 
     def export(self, draft: Draft) -> str:
         from .commands import export_of

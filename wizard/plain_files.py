@@ -14,7 +14,12 @@ from .plain_lines import Teller
 
 def offer_save(teller: Teller, gateway: Gateway, draft: Draft) -> None:
     """Asks where, and saves the answers there. Raises Back and Quit."""
-    _offer(teller, "answers.yaml", lambda path: gateway.write(path, draft.dump().decode()), "the answers are saved where you say")
+    _offer(
+        teller,
+        "answers.yaml",
+        lambda path: gateway.write(path, draft.dump().decode()),
+        "the answers are saved where you say",
+    )
 
 
 def offer_export(teller: Teller, gateway: Gateway, draft: Draft) -> None:

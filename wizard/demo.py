@@ -16,7 +16,7 @@ from typing import Any
 from . import paths
 from .book import Book
 from .described import Description, Table, describe
-from .draft import LEAST, Draft
+from .draft import LEAST, Draft, default_of
 from .engine import Look, fingerprints, walk
 from .gateway import Document, Opening, Seen, SeenStep, look_at, prove_all
 from .mask import Mask
@@ -138,10 +138,10 @@ class DemoGateway:
         self._description: Description = describe(tables)
         machine = SimulatedMachine(self._description, tables, Clock(pace))
         self._server = SimulatedServer(machine, proof=proof, failing=self._scene.failing)
+        if self._scene.drifted:
+            self._drift()
 
     def open(self) -> Opening:
-        if self._scene.drifted and self._saved is None:
-            self._drift()
         release = self._description.files["/usr/lib/os-release"]
         found = re.search(r'^PRETTY_NAME="(.*)"$', release.text if release else "", re.M)
         return Opening(
@@ -170,9 +170,9 @@ class DemoGateway:
 
     def _view(self, draft: Draft) -> View:
         answers = draft.looked_with()
-        self._server.machine.type_in(answers)
-        if "key_fingerprint" not in answers.caddy.model_fields_set:
-            # The pinned key signs the real repository, not the simulated one.
+        self._server.machine.note(answers)
+        if answers.caddy.key_fingerprint == default_of("caddy.key_fingerprint"):
+            # The pinned key signs the real repository, not the simulated one: no answer, and so in no draft.
             caddy = answers.caddy.model_copy(update={"key_fingerprint": self._fingerprint})
             answers = answers.model_copy(update={"caddy": caddy})
         return View(Look(self._server, answers, self._description.operator, self._owned, self._mask))
@@ -247,7 +247,7 @@ class DemoGateway:
         return report
 
     def write(self, path: str, text: str) -> None:
-        raise SetupError("this is the demo: nothing is written", f"on a server the answers would now be in {path}")
+        raise SetupError("this is the demo: nothing is written", f"on a server it would now be in {path}")
 
     def export(self, draft: Draft) -> str:
         from .commands import export_of

@@ -45,6 +45,8 @@ OLD_CHAIN, OLD_KEY = "/etc/ssl/old/chain.pem", "/etc/ssl/old/key.pem"
 PAIRS = (CHAIN, KEY, OLD_CHAIN, OLD_KEY)
 DAY_S = 86400
 CLIENT = "192.0.2.2"
+NAMESPACE_S = 0.35
+MOST_BETWEEN_LOOKS_S = 0.5
 
 
 class Clock:
@@ -77,8 +79,8 @@ class SimulatedMachine(DescribedMachine):
         self.offered: dict[str, str] = tables["offered"]
         self._units: dict[str, str] = {one["name"]: one["show"] for one in tables["units"]}
 
-    def type_in(self, answers: Answers) -> None:
-        """These paths and this domain were answered: there may be no such file, and certificates are for the domain."""
+    def note(self, answers: Answers) -> None:
+        """What was answered: there may be no file by these paths, and the certificate files are for this domain."""
         tls, vllm = answers.tls, answers.vllm
         given = (tls.certificate, tls.private_key, tls.acme_ca_file, vllm.launch_script, vllm.env_file)
         self.typed |= {path for path in given if path is not None and path != "auto"}
@@ -203,10 +205,11 @@ class SimulatedServer(Overlay):
         return said[-1]
 
     def _caddy_says(self) -> str:
+        by_443 = "disable_http_challenge" in self.running_caddyfile()
         passed = self.clock.now() - self._caddy_since
         lines = (
             {"level": "info", "ts": self.now() + at, "logger": logger, "msg": text}
-            for at, logger, text in words.ISSUANCE
+            for at, logger, text in words.issuance(by_443=by_443)
             if at <= passed
         )
         return "\n".join(json.dumps(line) for line in lines)
@@ -253,7 +256,7 @@ class SimulatedServer(Overlay):
             self.observer.ended(1, 0.01)
             return tuple(Reach(one, "unknown", "this server allows no new network namespace") for one in targets)
         reached = tuple(self._reach(one) for one in targets)
-        seconds = max(one.ms for one in reached) / 1000
+        seconds = NAMESPACE_S + max(one.ms for one in reached) / 1000
         self.clock.sleep(seconds)
         self.observer.ended(0, seconds)
         return reached
@@ -273,11 +276,12 @@ class SimulatedServer(Overlay):
         return None if self._loading_since is None else self.clock.now() - self._loading_since
 
     def _has_failed_by_now(self) -> bool:
-        passed = self._loading_for()
-        if self._failing and passed is not None and passed >= words.FAILS_AFTER_S:
-            self._failing -= 1
-            self._has_failed = True
-        return self._has_failed
+        with self._lock:
+            passed = self._loading_for()
+            if self._failing and passed is not None and passed >= words.FAILS_AFTER_S:
+                self._failing -= 1
+                self._has_failed = True
+            return self._has_failed
 
     # ── doing ──
 
@@ -349,4 +353,4 @@ class SimulatedServer(Overlay):
                 late = f"not within {action.timeout_s:.0f} s: {probe.detail}. {action.late}"
                 return Output(TIMED_OUT, "", f"{action.what}: {late}".strip())
             self.clock.sleep(min(interval, left))
-            interval = min(interval * 1.2, 1.0)
+            interval = min(interval * 1.2, MOST_BETWEEN_LOOKS_S)

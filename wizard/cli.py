@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .model import SetupError
     from .report import Document
 
+SCENES = ("fresh", "exposed", "drifted", "blocked", "broken")
 COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test", "rollback")
 
 
@@ -29,9 +30,29 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> Parser:
-    parser = Parser(prog="vllm-https-setup", description="From an exposed vLLM server to a proven HTTPS endpoint.")
+    parser = Parser(
+        prog="vllm-https-setup",
+        description="From an exposed vLLM server to a proven HTTPS endpoint. Without a command: the wizard.",
+    )
     parser.add_argument("--version", action="version", version=f"vllm-https-setup {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    wizard = parser.add_argument_group("the wizard")
+    wizard.add_argument(
+        "--plain", action="store_true", help="line by line: dumb terminal, serial console, screen reader"
+    )
+    scenes = ", ".join(SCENES)
+    wizard.add_argument(
+        "--demo",
+        nargs="?",
+        const=SCENES[0],
+        choices=SCENES,
+        metavar="SCENE",
+        help=f"on a simulated server, without root and without a change: {scenes}",
+    )
+    wizard.add_argument(
+        "--answers", dest="start_answers", metavar="F", help="begin with the answers of this file filled in"
+    )
+    wizard.add_argument("--mouse", action="store_true", help="also take the mouse, which then can't select text")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     def command(name: str, words: str, *, json_too: bool = True) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words)
@@ -72,6 +93,16 @@ def build_parser() -> Parser:
     return parser
 
 
+def check_together(options: argparse.Namespace) -> None:
+    """Raises Usage where options that are each right cannot be together."""
+    given = {"--plain": options.plain, "--demo": options.demo, "--answers": options.start_answers}
+    named = [name for name, value in {**given, "--mouse": options.mouse}.items() if value]
+    if options.command is not None and named:
+        raise Usage(f"{named[0]} stands before {options.command}, and is the wizard's. See: vllm-https-setup --help")
+    if options.demo is not None and options.start_answers is not None:
+        raise Usage("--answers is about this server, and --demo about none. See: vllm-https-setup --help")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; every failure ends as a sentence, and its code as the contract says."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -80,10 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         options = build_parser().parse_args(words)
+        check_together(options)
     except Usage as error:
         return fail_call(words, "", [{"line": None, "key": "", "message": str(error), "expected": None}])
     try:
-        return ACTIONS[options.command](options, words)
+        return (ACTIONS[options.command] if options.command else wizard)(options, words)
     except BrokenPipeError:
         # Whoever read our output is gone (| head): nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -201,6 +233,12 @@ def sudo_uid() -> int | None:
     return int(given) if given.isdigit() else None
 
 
+def wizard(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from .start import start
+
+    return start(options, words)
+
+
 def plan(options: argparse.Namespace, words: Sequence[str]) -> int:
     from . import commands
 
@@ -305,7 +343,7 @@ def log(options: argparse.Namespace, words: Sequence[str]) -> int:
 def needs_root(words: Sequence[str]) -> int:
     if os.geteuid() == 0:
         return 0
-    print(f"this needs root: sudo vllm-https-setup {' '.join(words)}", file=sys.stderr)
+    print("this needs root:", *("sudo vllm-https-setup", *words), file=sys.stderr)
     return 2
 
 

@@ -90,6 +90,15 @@ class Draft:
         except AnswersError:
             return Answers.defaults()
 
+    def asked_with(self) -> Answers:
+        """The answers that the questions depend on: the mode is the one answered, also while it lacks its domain."""
+        answers = self.looked_with()
+        if self.problem("tls.mode") is not None:
+            return answers
+        kept = {key: self.given(f"tls.{key}") for key in ("mode", "acme_directory")}
+        update = {key: value for key, value in kept.items() if isinstance(value, str)}
+        return answers.model_copy(update={"tls": answers.tls.model_copy(update=update)})
+
 
 def plain(value: Any) -> Any:
     """The same with lists in place of tuples: what a person can add to."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .answers import AnswerProblem
     from .engine import Step, StepResult
     from .questions import Question
-    from .session import Session
+    from .session import Session, View
 
 Document = dict[str, Any]
 
@@ -72,6 +72,20 @@ class Seen:
         impacts = [Impact(change["impact"]) for change in self.changes]
         return max(impacts, key=lambda impact: impact.rank, default=Impact.NONE)
 
+    def document(self, draft: Draft, rows: list[Document]) -> Document:
+        """What a report says of the endpoint and the steps, where no run was needed."""
+        model = next((row["detail"].removeprefix("200; lists ") for row in rows if row["id"] == "api.models"), None)
+        internal = draft.value("tls.mode") == "internal"
+        return {
+            "steps": [one.report for one in self.steps],
+            "endpoint": {
+                "base_url": self.base_url,
+                "model": model,
+                "ca_file": paths.ROOT_CERTIFICATE if internal else None,
+            },
+            "log_path": None,
+        }
+
     @property
     def can_start(self) -> bool:
         return not self.problems and self.blocked is None
@@ -110,7 +124,8 @@ class Gateway(Protocol):
 
     def report(self, run: str) -> Document: ...
 
-    def save(self, draft: Draft, path: str) -> None: ...
+    def write(self, path: str, text: str) -> None:
+        """Writes a file that the operator asked for, readable by root alone. Raises SetupError."""
 
     def export(self, draft: Draft) -> str:
         """The plan as a shell script."""
@@ -178,6 +193,8 @@ class RealGateway:
         from .draft import forget_draft
 
         save_answers(draft.dump())
+        if runs.find_holder() is None and (unfinished := journal.find_unfinished()) is not None:
+            journal.mark(unfinished.id, "continued", "a run with nothing left to do")
         forget_draft()
 
     def start(self, draft: Draft, seen: Seen) -> str:
@@ -207,8 +224,8 @@ class RealGateway:
     def report(self, run: str) -> Document:
         return journal.read_report(run)
 
-    def save(self, draft: Draft, path: str) -> None:
-        files.write(path, draft.dump(), mode=0o600)
+    def write(self, path: str, text: str) -> None:
+        files.write(path, text.encode(), mode=0o600)
 
     def export(self, draft: Draft) -> str:
         from .commands import export
@@ -223,22 +240,25 @@ class RealGateway:
         return ""
 
 
-def look_at(session: Session, draft: Draft, tell: Callable[[SeenStep], None]) -> Seen:
+def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Seen:
     """The walk of a plan, each step told with its questions as soon as it is over."""
     from .report import step_document
 
     seen: list[SeenStep] = []
     results = []
+    answered = draft.asked_with()
     for result, look in session.plan_each():
         document = session.mask.value(step_document(result.planned()))
-        asked = tuple(result.step.ask(look, result.seen)) if document["status"] != "skipped" else ()
+        asked: tuple[Question, ...] = ()
+        if document["status"] != "skipped":
+            asked = tuple(result.step.ask(dataclasses.replace(look, answers=answered), result.seen))
         results.append(result)
         seen.append(SeenStep(result.step, document, asked))
         tell(seen[-1])
     return Seen(tuple(seen), draft.problems(), session.endpoint().base_url, tuple(results))
 
 
-def prove_all(session: Session, tell: Callable[[Document], None]) -> list[Document]:
+def prove_all(session: View, tell: Callable[[Document], None]) -> list[Document]:
     from .engine import prove
     from .report import row_document
     from .steps import STEPS

@@ -282,6 +282,12 @@ class WizardApp(App[int]):
         elif message.order == "say":
             self.notify(message.text, markup=False, timeout=8)
 
+    def on_browsed(self, message: desk.Browsed) -> None:
+        from .picker import Picker
+
+        if isinstance(self.screen, Picker):
+            self.screen.show(message.directory, message.entries)
+
     def on_trouble(self, message: desk.Trouble) -> None:
         if message.broken is not None:
             raise message.broken

@@ -5,6 +5,7 @@ The threads are daemons: a wizard that is left, or hung up on, never waits for t
 
 from __future__ import annotations
 
+import posixpath
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,6 +87,15 @@ class Answered(Message):
         self.text = text
 
 
+class Browsed(Message):
+    """What a directory holds; of the nearest one above where it could not be read."""
+
+    def __init__(self, directory: str, entries: tuple[tuple[str, bool], ...]) -> None:
+        super().__init__()
+        self.directory = directory
+        self.entries = entries
+
+
 class Trouble(Message):
     """An order that failed: what happened, and what to do."""
 
@@ -163,6 +173,15 @@ class Desk:
 
     def start(self, draft: Draft, seen: Seen) -> None:
         self.order(lambda: Started(self._gateway.start(draft, seen)))
+
+    def browse(self, directory: str) -> None:
+        def work() -> Message:
+            at = directory
+            while not (found := self._gateway.browse(at)) and at != "/":
+                at = posixpath.dirname(at)
+            return Browsed(at, found)
+
+        self.order(work, alone=False)
 
     def _guarded(self, work: Callable[[], Message | None]) -> None:
         """The work's message; or what went wrong, in words. The exception itself goes to the app's crash report."""

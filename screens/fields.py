@@ -149,6 +149,11 @@ class Typed(Vertical):
                 with self.prevent(Input.Changed):
                     self.line.value = text
 
+    def put(self, text: str) -> None:
+        """The text as if it had been typed."""
+        self.line.value = text
+        self.line.cursor_position = len(text)
+
     def say(self, problem: str) -> None:
         """What is wrong with the answer; "" where nothing is."""
         if problem != self._said:

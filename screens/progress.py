@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from textual.app import ComposeResult
@@ -72,7 +73,7 @@ class ProgressPage(Page):
         state = self.run_state
         if not state.is_unproved:
             return Content("")
-        left = max(int(state.waits_until - self.wizard.now()), 0)
+        left = max(math.ceil(state.waits_until - self.wizard.now()), 0)
         return stacked(
             [
                 Content(""),

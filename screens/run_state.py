@@ -27,6 +27,7 @@ class RunState:
 
     steps: dict[str, StepLine] = field(default_factory=dict)
     began: float = 0.0
+    latest: float = 0.0
     ended: float = 0.0
     command: str = ""
     said: str = ""
@@ -43,7 +44,8 @@ class RunState:
         return self.waiting.startswith(PROOF) and bool(self.said)
 
     def take(self, event: Document) -> None:
-        self.began = self.began or event.get("at", 0.0)
+        self.latest = event.get("at", self.latest)
+        self.began = self.began or self.latest
         match event.get("event"):
             case "step_began":
                 self.steps[event["step"]] = StepLine(event["title"])

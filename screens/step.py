@@ -17,6 +17,7 @@ from .dialogs import Show
 from .drawing import ROOM, change_lines, detail_lines, finding_lines, plan_lines, stacked
 from .fields import Answer, Choices, Field, Typed, field_for
 from .page import Key, Page
+from .picker import Picker
 from .way import RAIL, STEPS
 
 Document = dict[str, Any]
@@ -181,6 +182,8 @@ class StepPage(Page):
             keys.append(Key((), "↑↓", "Choose", lambda: None) if one else Key((), "Space", "Choose", lambda: None))
         if len(self.fields) > 1 or (self.fields and focused is None):
             keys.append(Key((), "Tab", "Next", self.screen.focus_next))
+        if self._path_field is not None:
+            keys.append(Key(("f2",), "F2", "Browse", self.browse))
         keys.append(Key(("d",), "d", "Details", self.show_details, short="More"))
         if self.changes:
             keys.append(Key(("w",), "w", "Plan", self.show_plan))
@@ -221,6 +224,19 @@ class StepPage(Page):
 
         place = STEPS.index(self.at)
         self.wizard.walk_to(StepPage(STEPS[place - 1]) if place else WelcomePage())
+
+    @property
+    def _path_field(self) -> Typed | None:
+        """The field of a path that is being typed."""
+        for field in self.fields:
+            if isinstance(field, Typed) and field.question.kind is Kind.PATH and field.line.has_focus:
+                return field
+        return None
+
+    def browse(self) -> None:
+        field = self._path_field
+        if field is not None:
+            self.app.push_screen(Picker(field.question.label, field.line.value, field.put))
 
     def look_again(self) -> None:
         self.warn("")

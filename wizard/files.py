@@ -77,6 +77,16 @@ def read_tail(path: str, most: int) -> bytes:
     return tail
 
 
+def browse(directory: str) -> tuple[tuple[str, bool], ...]:
+    """The names in a directory, directories first, each with whether it is one; () where it can't be read."""
+    try:
+        with os.scandir(directory) as entries:
+            found = [(entry.name, entry.is_dir()) for entry in entries]
+    except OSError:
+        return ()
+    return tuple(sorted(found, key=lambda one: (not one[1], one[0])))
+
+
 def fsync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

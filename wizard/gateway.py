@@ -127,6 +127,9 @@ class Gateway(Protocol):
     def write(self, path: str, text: str) -> None:
         """Writes a file that the operator asked for, readable by root alone. Raises SetupError."""
 
+    def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
+        """The names in a directory of this server, each with whether it is one too; () where it can't be read."""
+
     def export(self, draft: Draft) -> str:
         """The plan as a shell script."""
 
@@ -227,6 +230,9 @@ class RealGateway:
     def write(self, path: str, text: str) -> None:
         files.write(path, text.encode(), mode=0o600)
 
+    def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
+        return files.browse(directory)
+
     def export(self, draft: Draft) -> str:
         from .commands import export
 
@@ -251,16 +257,24 @@ def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Se
 
     seen: list[SeenStep] = []
     results = []
-    answered = draft.asked_with()
+    answered, problems = draft.asked_with(), draft.problems()
     for result, look in session.plan_each():
         document = session.mask.value(step_document(result.planned()))
         asked: tuple[Question, ...] = ()
         if document["status"] != "skipped":
             asked = tuple(result.step.ask(dataclasses.replace(look, answers=answered), result.seen))
+        if any(is_about(problem, question) for problem in problems for question in asked):
+            # It was looked at with other answers than those that are being given.
+            document |= {"status": "skipped", "findings": [], "changes": []}
         results.append(result)
         seen.append(SeenStep(result.step, document, asked))
         tell(seen[-1])
-    return Seen(tuple(seen), draft.problems(), session.endpoint().base_url, tuple(results))
+    return Seen(tuple(seen), problems, session.endpoint().base_url, tuple(results))
+
+
+def is_about(problem: AnswerProblem, question: Question) -> bool:
+    """True if the question's answer, or an item of it, is what is wrong."""
+    return problem.key == question.key or problem.key.startswith(f"{question.key}[")
 
 
 def prove_all(session: View, tell: Callable[[Document], None]) -> list[Document]:

@@ -116,6 +116,14 @@ class SimulatedMachine(DescribedMachine):
             return None
         return super().read(path)
 
+    def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
+        """The described files below a directory, and the certificates, as a file picker wants them."""
+        known = [path for path, state in self.description.files.items() if state is not None]
+        below = directory.rstrip("/") + "/"
+        rest = [path.removeprefix(below) for path in (*known, CHAIN, KEY, OLD_CHAIN, OLD_KEY) if path.startswith(below)]
+        found = {(one.partition("/")[0], "/" in one) for one in rest}
+        return tuple(sorted(found, key=lambda one: (not one[1], one[0])))
+
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
         self.clock.sleep(0.2)
         if url in self.description.fetches:

@@ -149,6 +149,9 @@ class DescribedGateway:
         Path(path).write_text(text)
         self.saved.append((path, text))
 
+    def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
+        return ()
+
     def export(self, draft: Draft) -> str:
         return "#!/bin/sh\n"
 

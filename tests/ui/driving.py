@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from textual.pilot import Pilot
 
@@ -15,6 +16,13 @@ from wizard.gateway import Gateway
 from .picture import words
 
 PATIENCE_S = 20
+
+
+class Timeless(WizardApp):
+    """For whom it is always the moment of the last event: what a picture shows does not depend on when."""
+
+    def now(self) -> float:
+        return self.run_state.latest
 
 
 class Driver:
@@ -43,6 +51,12 @@ class Driver:
         await self.until(lambda: self.app.seen is not None and not self.app.is_looking)
         await self.pilot.pause()
 
+    async def resize(self, width: int, height: int) -> None:
+        """Another size of the terminal; waits for the layout that comes after."""
+        await self.pilot.resize_terminal(width, height)
+        await self.until(lambda: self.app.size == (width, height))
+        await self.pilot.pause(0.02)
+
     async def press(self, *keys: str) -> None:
         for key in keys:
             await self.pilot.press(key)
@@ -67,12 +81,31 @@ NAMES = {".": "full_stop", "/": "slash", "@": "at", "-": "minus", " ": "space", 
 STEPS = ("Preflight", "Firewall", "Bind", "Caddy", "TLS")
 
 
+def played(
+    scene: str = "fresh", *, size: tuple[int, int] = (80, 24), gateway: Callable[[], Gateway] | None = None
+) -> Callable[[Callable[[Driver], Awaitable[None]]], Callable[[], None]]:
+    """Makes a test of a coroutine that is given the driver of a wizard."""
+
+    def decorate(play: Callable[[Driver], Awaitable[None]]) -> Callable[[], None]:
+        async def run() -> None:
+            async with driven(scene, size=size, gateway=gateway() if gateway else None) as driver:
+                await play(driver)
+
+        def test() -> None:
+            asyncio.run(run())
+
+        test.__name__, test.__doc__, test.__module__ = play.__name__, play.__doc__, play.__module__
+        return test
+
+    return decorate
+
+
 @contextlib.asynccontextmanager
 async def driven(
     scene: str = "fresh", *, size: tuple[int, int] = (80, 24), gateway: Gateway | None = None
 ) -> AsyncIterator[Driver]:
     """The wizard on a simulated server whose time does not pass."""
-    app = WizardApp(gateway or DemoGateway(scene, pace=0))
+    app = Timeless(gateway or DemoGateway(scene, pace=0))
     app.animation_level = "none"
     async with app.run_test(size=size) as pilot:
         driver = Driver(app, pilot)

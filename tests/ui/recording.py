@@ -33,22 +33,25 @@ class Held(DemoGateway):
                 threading.Event().wait()
 
 
-async def drawn(picture: Picture, size: tuple[int, int]) -> dict[str, str]:
-    """The picture's files of this size, by name."""
+async def drawn(picture: Picture) -> dict[str, str]:
+    """The picture's files by name: reached at the first size, and resized to the others."""
     gateway = Held(picture.scene) if picture.is_held else DemoGateway(picture.scene, pace=0)
-    async with driven(size=size, gateway=gateway) as driver:
+    found = {}
+    async with driven(size=SIZES[0], gateway=gateway) as driver:
         await picture.way(driver)
-        name = f"{picture.name}-{size[0]}x{size[1]}"
-        return {f"{name}-{shade}.svg": draw(driver.app, theme) for shade, theme in THEMES.items()}
+        for width, height in SIZES:
+            await driver.resize(width, height)
+            for shade, theme in THEMES.items():
+                found[f"{picture.name}-{width}x{height}-{shade}.svg"] = draw(driver.app, theme)
+    return found
 
 
 def main(names: list[str]) -> int:
     PLACE.mkdir(exist_ok=True)
     for picture in PICTURES:
         if not names or picture.name in names:
-            for size in SIZES:
-                for name, text in asyncio.run(drawn(picture, size)).items():
-                    (PLACE / name).write_text(text)
+            for name, text in asyncio.run(drawn(picture)).items():
+                (PLACE / name).write_text(text)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +25,19 @@ from .run_state import RunState
 
 Document = dict[str, Any]
 
+SCROLLBAR = {
+    **dict.fromkeys(("scrollbar", "scrollbar-hover", "scrollbar-active"), "ansi_bright_black"),
+    **dict.fromkeys(("scrollbar-background", "scrollbar-background-hover"), "ansi_default"),
+    **dict.fromkeys(("scrollbar-background-active", "scrollbar-corner-color"), "ansi_default"),
+}
 # The terminal's own colours: right on light and dark ones, few bytes, and nothing is lost without any.
 THEME = replace(
-    BUILTIN_THEMES["ansi-dark"], name="terminal", primary="ansi_cyan", secondary="ansi_cyan", accent="ansi_cyan"
+    BUILTIN_THEMES["ansi-dark"],
+    name="terminal",
+    primary="ansi_cyan",
+    secondary="ansi_cyan",
+    accent="ansi_cyan",
+    variables={**BUILTIN_THEMES["ansi-dark"].variables, **SCROLLBAR},
 )
 TYPING_PAUSE_S = 0.4
 
@@ -110,6 +121,10 @@ class WizardApp(App[int]):
         if self.is_proved:
             return 5 if any(row["ok"] is False for row in self.rows) else 0
         return 3 if self.seen is not None and self.seen.blocked is not None else 0
+
+    def now(self) -> float:
+        """Seconds since the epoch: what the journal's events are stamped with."""
+        return time.time()
 
     # ── the way ──
 

@@ -19,9 +19,9 @@ STYLES = {"ok": "$success", "info": "dim", "warn": "bold $warning", "drift": "$a
 ROW_STYLES = {True: ("✓", "$success"), False: ("✗", "bold $error"), None: ("!", "bold $warning")}
 IMPACTS = {
     "none": "interrupts nothing",
-    "reload caddy": "interrupts nothing: Caddy reloads",
+    "reload caddy": "interrupts nothing",
     "restart caddy": "Caddy restarts: a second without HTTPS",
-    "restart vllm": "vLLM restarts: no API until the model is loaded",
+    "restart vllm": "vLLM restarts: no API while it loads",
 }
 
 
@@ -58,6 +58,8 @@ def stacked(lines: Iterable[Line], height: int | None = None, more: str = "") ->
 
 
 ROOM = 12
+# What a change is made safe by; not what is wrong with a server.
+MECHANICS = ("firewall.safety", "firewall.proof")
 
 
 def finding_lines(findings: Sequence[Document], width: int, room: int = ROOM) -> Iterator[Line]:
@@ -90,6 +92,10 @@ def finding_in_full(finding: Document, width: int) -> Iterator[Line]:
     yield from (Content.assemble("  ", (line, style)) for line in rest)
     if blocks:
         yield from wrapped(finding["remedy"] or "", width, indent="  ")
+        evidence = finding["evidence"]
+        if evidence.get("found") and evidence.get("wanted"):
+            both = f"found: {in_words(evidence['found'])}   wanted: {in_words(evidence['wanted'])}"
+            yield from wrapped(both, width, "dim", "  ")
 
 
 def detail_lines(findings: Sequence[Document], width: int) -> Iterator[Line]:
@@ -146,20 +152,31 @@ def plan_lines(changes: Sequence[Document], width: int, height: int) -> Iterator
         yield Content.styled("Nothing to do here.", "dim")
         return
     worst = worst_impact(changes)
+    if height < 3:
+        yield Content.assemble(("Will do", "bold"), f"   {counted(changes)}: w shows them")
+        return
     yield Content.assemble(("Will do", "bold"), (f"   {IMPACTS[worst]}", "" if worst == "restart vllm" else "dim"))
     with_diffs = list(change_lines(changes, width))
     yield from with_diffs if len(with_diffs) < height else change_lines(changes, width, diffs=False)
+
+
+def counted(changes: Sequence[Document]) -> str:
+    return f"{len(changes)} action{'' if len(changes) == 1 else 's'}"
 
 
 def worst_impact(changes: Sequence[Document]) -> str:
     return max((change["impact"] for change in changes), key=list(IMPACTS).index, default="none")
 
 
-def row_lines(rows: Sequence[Document], width: int) -> Iterator[Line]:
+def row_lines(rows: Sequence[Document], width: int, room: int = ROOM) -> Iterator[Line]:
     """The final test's rows; a failed one with what it means."""
-    for row in rows:
+    name_width = 18
+    whole = [folded(row["detail"], width - name_width - 2) for row in rows]
+    is_room = sum(map(len, whole)) <= room
+    for row, lines in zip(rows, whole, strict=True):
         sign, style = ROW_STYLES[row["ok"]]
-        name = f"{row['id']:<17} "
-        yield Content.assemble((f"{sign} ", style), name, fit(row["detail"], width - len(name) - 2))
+        shown = lines if is_room or not row["ok"] else [fit(row["detail"], width - name_width - 2)]
+        yield Content.assemble((f"{sign} ", style), f"{row['id']:<{name_width}}", shown[0])
+        yield from (Content.assemble(" " * (name_width + 2), line) for line in shown[1:])
         if row["ok"] is False and row.get("remedy"):
             yield from wrapped(row["remedy"], width, indent="    ")

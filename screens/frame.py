@@ -109,23 +109,28 @@ class Frame(Screen[None]):
         return keys
 
     def _keys(self, width: int, height: int) -> Content:
-        typing = isinstance(self.focused, Input)
-        parts: list[Content] = []
-        for key in self.active_keys():
-            shown = key.shown if not (typing and key.shown == "?") else "F1"
-            if key.main:
-                parts.append(Content.styled(f" {shown} {key.label} ", "bold black on $accent"))
-            else:
-                parts.append(Content.assemble((shown, "bold"), f" {key.label}"))
-        quit_key = Content.assemble(("ctrl+q", "bold"), " Quit")
-        for line in (
-            Content("  ").join([*parts, quit_key]),
-            Content(" ").join([*parts, quit_key]),
-            Content(" ").join([*parts, Content.assemble(("^q", "bold"), " Quit")]),
+        """The keys with as many words as there is room for."""
+        line = Content("")
+        for gap, short, leave in (
+            ("  ", False, "ctrl+q Quit"),
+            (" ", False, "^q Quit"),
+            (" ", True, "^q Quit"),
+            (" ", True, "^q"),
         ):
+            name, _, label = leave.partition(" ")
+            end = Content.assemble((name, "bold"), f" {label}" if label else "")
+            line = Content(gap).join([*(self._key(key, short=short) for key in self.active_keys()), end])
             if line.cell_length <= width:
-                return line
-        return Content(" ").join([*parts, Content.styled("^q", "bold")])
+                break
+        return line
+
+    def _key(self, key: Key, *, short: bool) -> Content:
+        typing = isinstance(self.focused, Input)
+        shown = next((name.upper() for name in key.names if name in ("f1", "f5")), key.shown) if typing else key.shown
+        label = (key.short or key.label) if short else key.label
+        if key.main:
+            return Content.styled(f" {shown} {label} ", "bold black on $accent")
+        return Content.assemble((shown, "bold"), f" {label}")
 
     def _too_small(self, width: int, height: int) -> Content:
         return Content(f"This window is too small: {LEAST[0]}×{LEAST[1]} is the least. Make it larger, or use --plain.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from textual.containers import Vertical
 from textual.content import Content
 
-from .block import Block
+from .block import Block, Draw
 from .drawing import stacked, wrapped
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Key:
     label: str
     act: Callable[[], object]
     main: bool = False
+    short: str = ""
 
     @property
     def is_letter(self) -> bool:
@@ -51,7 +52,7 @@ class Page(Vertical):
         note = self.note()
         space = max(width - len(self.title) - len(note), 1)
         title = Content.assemble((self.title, "bold"), " " * space, (note, "dim"))
-        return stacked([title, *wrapped(self.about, width), Content("")])
+        return stacked([title, *(wrapped(self.about, width) if self.about else ()), Content("")])
 
     def note(self) -> str:
         """What stands at the right of the title."""
@@ -61,8 +62,13 @@ class Page(Vertical):
         """The keys that do something here, the most likely first."""
         return []
 
-    def refresh_head(self) -> None:
-        self.query_one(".head", Block).draw_as(self._head)
+    def redraw(self, **draws: Draw) -> None:
+        """Draws these blocks anew, by their ids, and the head; a page that is not whole yet is drawn when it is."""
+        for block in self.query(".head").results(Block):
+            block.draw_as(self._head)
+        for name, draw in draws.items():
+            for block in self.query(f"#{name}").results(Block):
+                block.draw_as(draw)
 
     def seen(self) -> None:
         """Something was seen, answered or told: show it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from textual.app import ComposeResult
@@ -16,7 +15,7 @@ from .page import Key, Page
 from .run_state import RunState
 from .way import RAIL, STEPS
 
-OPEN_ANOTHER = "Open a second SSH session now: it is noticed by itself."
+OPEN_ANOTHER = "Open a second SSH session now: it is noticed by itself"
 STATUS = {
     "running": ("▸", "bold", ""),
     "ok": ("✓", "$success", "in order"),
@@ -48,7 +47,7 @@ class ProgressPage(Page):
         return self.wizard.run_state
 
     def note(self) -> str:
-        return self.run_state.elapsed(time.time())
+        return self.run_state.elapsed(self.wizard.now())
 
     def _steps(self, width: int, height: int) -> Content:
         return stacked(self._each_step(width))
@@ -62,7 +61,7 @@ class ProgressPage(Page):
                 yield Content.styled(f"· {names[name]}", "dim")
                 continue
             sign, style, words = STATUS.get(line.status, ("·", "dim", line.status))
-            text = words or state.waiting or state.command
+            text = (line.summary or words) if words else state.waiting or state.command
             took = f"{line.seconds:.1f} s" if line.seconds >= 0.05 else ""
             text = fit(text, width - 14 - len(took))
             space = max(width - 13 - len(text) - len(took), 1)
@@ -73,11 +72,11 @@ class ProgressPage(Page):
         state = self.run_state
         if not state.is_unproved:
             return Content("")
-        left = max(int(state.waits_until - time.time()), 0)
+        left = max(int(state.waits_until - self.wizard.now()), 0)
         return stacked(
             [
                 Content(""),
-                Content.styled(f"{OPEN_ANOTHER}   {left} s left", "bold $warning"),
+                *wrapped(f"{OPEN_ANOTHER}. {left} s", width, "bold $warning"),
                 *wrapped(f"Not proved yet: {state.said.partition('. Open a second')[0]}.", width),
                 *wrapped("Without it the firewall is put back as it was. If you know that SSH works: c", width, "dim"),
             ]
@@ -100,15 +99,10 @@ class ProgressPage(Page):
         self._draw()
 
     def ticked(self) -> None:
-        self.refresh_head()
-        self.query_one("#proof", Block).draw_as(self._proof)
+        self.redraw(proof=self._proof)
 
     def _draw(self) -> None:
-        if not self.is_attached:
-            return
-        self.refresh_head()
-        for name, draw in (("#steps", self._steps), ("#proof", self._proof), ("#moment", self._moment)):
-            self.query_one(name, Block).draw_as(draw)
+        self.redraw(steps=self._steps, proof=self._proof, moment=self._moment)
 
     def keys(self) -> list[Key]:
         keys = [

@@ -54,7 +54,7 @@ class Fold(Block, can_focus=True):
         sign = " " if not count else ("▾" if self.is_open else "▸")
         impact = worst_impact(self.changes)
         words = f"{count} action{'' if count == 1 else 's'}" if count else "in order already"
-        head = f"{sign} {self.step.step.title:<11}{words:<18}"
+        head = f"{sign} {self.step.step.title:<10}{words:<17}"
         style = "reverse" if self.has_focus else ("" if count else "dim")
         tail = IMPACTS[impact] if count else ""
         tail_style = "" if impact == "restart vllm" else "dim"
@@ -129,8 +129,7 @@ class ReviewPage(Page):
     async def _seen(self) -> None:
         if self.is_attached:
             await self._show_folds()
-            self.refresh_head()
-            self.query_one("#total", Block).draw_as(self._total)
+            self.redraw(total=self._total)
 
     def keys(self) -> list[Key]:
         seen = self.wizard.seen
@@ -140,7 +139,7 @@ class ReviewPage(Page):
             Key(("escape",), "Esc", "Back", self.back),
             Key((), "↑↓", "Move", lambda: None),
             Key((), "Space", "Unfold", lambda: None),
-            Key(("s",), "s", "Save answers", self.save),
+            Key(("s",), "s", "Save answers", self.save, short="Save"),
             Key(("x",), "x", "Export", self.export),
         ]
 

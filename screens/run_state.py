@@ -75,6 +75,8 @@ class RunState:
     def _ended(self, event: Document) -> None:
         if not event["ok"]:
             self.failures.append(f"{self.command}: {clean(event['said'])}")
+        elif self.waiting and (line := list(self.steps.values())[-1:]):
+            line[0].summary = self.said or self.waiting
         self.waiting = self.said = ""
 
     def elapsed(self, now: float) -> str:

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 
 from .block import Block
-from .drawing import finding_lines, plan_lines, row_lines, stacked, wrapped
+from .drawing import MECHANICS, finding_lines, plan_lines, row_lines, stacked, wrapped
 from .page import Key, Page
 
 
@@ -57,7 +57,7 @@ class StatePage(Page):
             finding
             for step in seen.steps
             for finding in step.report["findings"]
-            if finding["level"] in ("drift", "blocked")
+            if finding["level"] in ("drift", "blocked") and finding["key"] not in MECHANICS
         ]
         if wrong:
             count = f"{len(wrong)} thing{'' if len(wrong) == 1 else 's'} not as it should be:"
@@ -82,20 +82,16 @@ class StatePage(Page):
         return stacked([Content(""), *plan_lines(seen.changes, width, height - 1)], height)
 
     def seen(self) -> None:
-        if not self.is_attached:
-            return
         wizard = self.wizard
         if wizard.seen is not None and wizard.seen.can_start and not wizard.seen.changes and not self._proving:
             self._proving, wizard.rows, wizard.is_proved = True, [], False
             wizard.desk.prove(wizard.draft)
-        self.refresh_head()
-        self.query_one("#standing", Block).draw_as(self._standing)
-        self.query_one("#plan", Block).draw_as(self._plan)
+        self.redraw(standing=self._standing, plan=self._plan)
 
     def keys(self) -> list[Key]:
         seen, wizard = self.wizard.seen, self.wizard
         change = Key(("c",), "c", "Change answers", self.change)
-        again = Key(("r", "f5"), "r", "Check again", self.look_again)
+        again = Key(("r", "f5"), "r", "Check again", self.look_again, short="Again")
         if seen is None:
             return [change]
         if seen.can_start and seen.changes:

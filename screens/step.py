@@ -43,8 +43,11 @@ class StepPage(Page):
 
     @property
     def findings(self) -> Sequence[Document]:
-        found: Sequence[Document] = self.step_seen.report["findings"] if self.step_seen else ()
-        return found
+        """What was found, but for what a question says as well."""
+        if self.step_seen is None:
+            return ()
+        told = {question.tells for question in self.step_seen.questions}
+        return [one for one in self.step_seen.report["findings"] if one["key"] not in told]
 
     @property
     def changes(self) -> Sequence[Document]:
@@ -75,8 +78,7 @@ class StepPage(Page):
         seen = self.step_seen
         if seen is None or seen.is_blocked or seen.report["status"] == "skipped":
             return Content("")
-        lines = [Content(""), *plan_lines(self.changes, width, height - 1)]
-        return stacked(lines, height, ": w shows all")
+        return stacked([Content(""), *plan_lines(self.changes, width, height - 1)], height, ": w shows all")
 
     def _warning(self, width: int, height: int) -> Content:
         if not self._warned:
@@ -108,7 +110,7 @@ class StepPage(Page):
                     await place.mount(field_for(question, self.wizard.draft), before=before)
             apart = self.query_one("#findings" if self.at == "tls" else "#questions")
             apart.set_class(bool(asked), "gap")
-            if had_focus and self.fields:
+            if had_focus:
                 self.focus_first()
         for field, question in zip(self.fields, asked, strict=True):
             field.display = True
@@ -120,8 +122,11 @@ class StepPage(Page):
         return [one for one in self.query_one("#questions").children if isinstance(one, Field)]
 
     def focus_first(self) -> None:
-        first = self.fields[0]
-        self.screen.set_focus(first.line if isinstance(first, Typed) else first)
+        """What must or can be chosen here has the focus; a line that may stay empty waits for Tab."""
+        for field in self.fields:
+            if isinstance(field, Choices) or field.question.needed:
+                self.screen.set_focus(field if isinstance(field, Choices) else field.line)
+                return
 
     def on_answer(self, message: Answer) -> None:
         message.stop()
@@ -159,9 +164,7 @@ class StepPage(Page):
         self._take_words()
         await self._show_questions()
         self._show_problems()
-        self.refresh_head()
-        self.query_one("#findings", Block).draw_as(self._findings)
-        self.query_one("#plan", Block).draw_as(self._plan)
+        self.redraw(findings=self._findings, plan=self._plan)
         if self._going_on and not self.wizard.is_looking:
             self.forward()
 
@@ -178,10 +181,10 @@ class StepPage(Page):
             keys.append(Key((), "↑↓", "Choose", lambda: None) if one else Key((), "Space", "Choose", lambda: None))
         if len(self.fields) > 1 or (self.fields and focused is None):
             keys.append(Key((), "Tab", "Next", self.screen.focus_next))
-        keys.append(Key(("d",), "d", "Details", self.show_details))
+        keys.append(Key(("d",), "d", "Details", self.show_details, short="More"))
         if self.changes:
             keys.append(Key(("w",), "w", "Plan", self.show_plan))
-        keys.append(Key(("r", "f5"), "r", "Check again", self.look_again))
+        keys.append(Key(("r", "f5"), "r", "Check again", self.look_again, short="Again"))
         return keys
 
     def forward(self) -> None:

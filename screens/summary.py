@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -84,8 +85,7 @@ class SummaryPage(Page):
     def take_arrival(self, words: str) -> None:
         self._asked = False
         self.arrived = words
-        if self.is_attached:
-            self.query_one("#try", Block).draw_as(self._try)
+        self.redraw(**{"try": self._try})
 
     def keys(self) -> list[Key]:
         keys = [
@@ -116,7 +116,7 @@ class SummaryPage(Page):
 def fold_command(command: str, width: int) -> list[str]:
     """The command on lines that a shell joins again: broken between words, with a backslash."""
     lines, line = [], ""
-    for word in command.split(" "):
+    for word in re.split(r" (?=-)", command):
         if line and len(line) + len(word) + 3 > width:
             lines.append(f"{line} \\")
             line = f"  {word}"

@@ -15,7 +15,7 @@ class TestPage(Page):
 
     at = "test"
     title = "Test"
-    about = "The finished endpoint, tried as a client would: each line was really sent."
+    about = "The finished endpoint, tried as a client would."
     help = (
         "Each line is a request, or a packet, that was really sent. ✓ is as it should be. ✗ says below what it means "
         "and what to do. ! could not be tried, and says why.\n\n"
@@ -33,7 +33,7 @@ class TestPage(Page):
         return "" if self.wizard.is_proved else "testing …"
 
     def _rows(self, width: int, height: int) -> Content:
-        return stacked(row_lines(self.wizard.rows, width))
+        return stacked(row_lines(self.wizard.rows, width, 15))
 
     def _verdict(self, width: int, height: int) -> Content:
         wizard = self.wizard
@@ -46,10 +46,7 @@ class TestPage(Page):
         return Content.assemble(("✓ ", "$success"), "All is as it should be.")
 
     def seen(self) -> None:
-        if self.is_attached:
-            self.refresh_head()
-            self.query_one("#rows", Block).draw_as(self._rows)
-            self.query_one("#verdict", Block).draw_as(self._verdict)
+        self.redraw(rows=self._rows, verdict=self._verdict)
 
     def keys(self) -> list[Key]:
         if not self.wizard.is_proved:

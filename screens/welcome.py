@@ -11,15 +11,15 @@ from .page import Key, Page
 from .step import StepPage
 
 ROOMS = (
-    ("Preflight", "looks at this server: vLLM, its key, GPU, SSH, ports"),
+    ("Preflight", "looks at vLLM, its key, the GPU, SSH and the ports"),
     ("Firewall", "SSH stays open, HTTPS opens, everything else closes"),
     ("Bind", "vLLM listens to this server alone, behind the proxy"),
     ("Caddy", "the web server, from its makers' package repository"),
-    ("TLS", "a certificate: this server's own, a public one, or yours"),
+    ("TLS", "this server's own certificate, a public one, yours"),
 )
 FACTS = (
-    ("Interrupts", "the API once, while vLLM loads its model again. SSH stays open."),
-    ("Stop", "ctrl+q at any time. Your answers are kept for the next start."),
+    ("Interrupts", "the API once, while the model is loaded again"),
+    ("Stop", "ctrl+q at any time; your answers are kept"),
     ("Undo", "sudo vllm-https-setup rollback"),
 )
 
@@ -27,7 +27,7 @@ FACTS = (
 class WelcomePage(Page):
     at = "welcome"
     title = "From an open vLLM port to a proven HTTPS endpoint"
-    about = "Five steps. Nothing is changed before you have seen the whole plan and started it."
+    about = "Nothing is changed before you have seen the whole plan."
     help = (
         "Enter goes on, Esc goes back, and Enter alone leads to the end with good defaults: a certificate of this "
         "server's own. What a page needs of you is on that page, and every key that does something is on the last "
@@ -62,7 +62,7 @@ class WelcomePage(Page):
         return Content.assemble(("✓ ", "$success"), "This server can be secured.")
 
     def seen(self) -> None:
-        self.query_one("#looked", Block).draw_as(self._looked)
+        self.redraw(looked=self._looked)
 
     def keys(self) -> list[Key]:
         return [Key(("enter",), "Enter", "Begin", self.forward, main=True)]

@@ -237,7 +237,12 @@ class RealGateway:
         return state.text if state else ""
 
     def arrived(self, since: float) -> str:
-        return ""
+        from .access_log import arrived
+        from .mask import Mask
+        from .system import RealMachine
+
+        machine = self._session.machine if self._session else RealMachine(Mask())
+        return arrived([one.address for one in machine.addresses()], since)
 
 
 def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Seen:

@@ -179,7 +179,10 @@ class Plain:
             question = next((one for one in self._questions(step) if one.key not in done), None)
             try:
                 if question is None:
-                    return self._end_step(number, step)
+                    if self._stuck_at() != number:
+                        return self._end_step(number, step)
+                    told = self._check_again(step, told, asked=bool(done))
+                    continue
                 before = self._draft
                 self._draft = Asking(self._teller, step, question).ask(self._draft)
                 done.append(question.key)
@@ -202,19 +205,21 @@ class Plain:
         tell_findings(self._teller, [one for one in found if one not in told])
         return found
 
+    def _check_again(self, step: Step, told: list[Document], *, asked: bool) -> list[Document]:
+        """Waits until what stands in the way is said to be put right. Returns what was told by then."""
+        self._teller.say(f"{step.title} is BLOCKED: what is marked so has to be put right first.")
+        back = ", b = the questions above" if asked else ""
+        self._teller.ask(f"Enter = check again{back}", lambda: explain_step(self._teller, step))
+        self._teller.say("Looking again.")
+        self._look(again=True)
+        return self._tell_findings(step, [one for one in told if one["level"] != "blocked"])
+
     def _end_step(self, number: int, step: Step) -> int:
-        """What stands in the way, or what the step will do."""
+        """Says what the step will do. The page to go on with."""
+        if (stuck := self._stuck_at()) is not None and stuck < number:
+            return stuck
         seen = self._seen.step(step.id)
         assert seen is not None
-        stuck = self._stuck_at()
-        if stuck is not None:
-            if stuck < number:
-                return stuck
-            if stuck == number:
-                self._teller.say(f"{step.title} is BLOCKED: what is marked so has to be put right first.")
-                self._teller.ask("Enter = check again", lambda: explain_step(self._teller, step))
-                self._look(again=True)
-                return number
         changes = seen.report["changes"]
         self._teller.say(f"Will do: {in_short(changes)}." if changes else "Nothing is to be done here.")
         more = ", w = see them" if changes else ""

@@ -12,7 +12,8 @@ from typing import Protocol, TextIO
 from .mask import strip_control
 
 WIDTH = 79
-PROMPT_WIDTH = 66
+PROMPT_WIDTH = 72
+TAB = "    "
 # A screen reader says words, and may say nothing of a sign.
 SIGNS = {"✓": "ok", "✗": "BLOCKED"}
 ASCII = str.maketrans(
@@ -130,7 +131,7 @@ class Teller:
 
     def _readable(self, text: str) -> str:
         """The text without what could drive a terminal, in words for signs, and in what its encoding can carry."""
-        text = strip_control(text)
+        text = strip_control(text).replace("\t", TAB)
         for sign, word in SIGNS.items():
             text = text.replace(sign, word)
         encoding = self._lines.encoding
@@ -143,8 +144,8 @@ class Teller:
 
 def _wrap(line: str, width: int, indent: str, under: str | None) -> list[str]:
     if under is None:
-        spaces = re.match(r"[ \t]*", line)
-        under = indent + (f"{spaces[0].expandtabs(8)}  " if spaces and spaces[0] else "")
+        spaces = re.match(r"[ ]*", line)
+        under = indent + (f"{spaces[0]}  " if spaces and spaces[0] else "")
     # A column of blanks that leaves no room for words is cut.
     indent, under = indent[: width // 2], under[: width // 2]
     return textwrap.wrap(line, width, initial_indent=indent, subsequent_indent=under, break_on_hyphens=False) or [""]

@@ -189,7 +189,7 @@ def tell_result(teller: Teller, document: Document, *, with_rows: bool) -> None:
     for row in document["tests"] if with_rows else ():
         tell_row(teller, row)
     for line in summary_lines(document):
-        teller.say(line)
+        teller.say(line, under=" " * 10)
 
 
 def summary_lines(document: Document) -> list[str]:

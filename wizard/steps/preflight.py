@@ -307,7 +307,7 @@ STEP = Step(
     "Preflight",
     inspect,
     ask=ask,
-    about="Is this a server that can be secured, and is nothing in the way?",
+    about="Can this server be secured, and is nothing in the way?",
     help=(
         "Each line is something that was looked at, and nothing has been changed. ✓ is in order. ✗ stands in the way: "
         "the line below it says what to type in another terminal; then check again. Some of these can be let pass "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from tests.servers import scenario
@@ -74,7 +75,7 @@ class DescribedGateway:
     stopped: list[str] = field(default_factory=list)
     confirmed: int = 0
     looks: list[tuple[Draft, bool]] = field(default_factory=list)
-    saved: list[tuple[str, bytes]] = field(default_factory=list)
+    saved: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._session = DescribedSession(self.described, self.machine)
@@ -144,8 +145,9 @@ class DescribedGateway:
             self._report = document_of(Report("apply", test_exit_code(self.rows), run=run, changed=True), Mask())
         return self._report
 
-    def save(self, draft: Draft, path: str) -> None:
-        self.saved.append((path, draft.dump()))
+    def write(self, path: str, text: str) -> None:
+        Path(path).write_text(text)
+        self.saved.append((path, text))
 
     def export(self, draft: Draft) -> str:
         return "#!/bin/sh\n"

@@ -379,12 +379,11 @@ def test_answers_are_saved_and_the_script_written(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("mine")
     gateway = gateway_of("exposed")
-    monkeypatch.setattr(os, "fchown", lambda *_: None)
     lines = ["s", ENTER, "x", "there", "n", "x", "there", "y", "s", "b", "x", "there/below"]
     code, shown = walk(gateway, *to_step("tls"), *[ENTER] * 3, *lines, "q")
     assert code == 0 and gateway.started == []
-    ((saved, text),) = gateway.saved
-    assert (saved, load(text)) == (f"{tmp_path}/answers.yaml", gateway.open().draft.answers())
+    (saved, text), *_ = gateway.saved
+    assert (saved, load(text.encode())) == (f"{tmp_path}/answers.yaml", gateway.open().draft.answers())
     assert (tmp_path / "there").read_text() == "#!/bin/sh\n"
     assert "could not be written" in shown
 

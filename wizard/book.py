@@ -7,13 +7,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .engine import Step
 from .mask import Mask
 from .model import Action, Change, Finding, Output, Remove, Run, Status, TestRow, Write
 from .owned import Owned, sha256
 from .server import FileState
+
+if TYPE_CHECKING:
+    from .engine import Step
 
 OUTPUT_INTERVAL_S = 0.1
 

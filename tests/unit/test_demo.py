@@ -243,7 +243,7 @@ def test_answer_of_a_visitor_that_the_server_does_not_know_is_a_finding(key: str
 
 def test_what_no_answer_names_and_no_description_has_is_an_error() -> None:
     gateway = DemoGateway("fresh", 0)
-    server = gateway._server
+    server = gateway._stage.server
     with pytest.raises(NotDescribed):
         server.read("/etc/passwd")
     with pytest.raises(NotDescribed):
@@ -362,7 +362,7 @@ def test_key_is_masked_in_all_that_comes_out() -> None:
     told = [followed.events, followed.report, [step.report for step in seen.steps]]
     shown = json.dumps(told) + gateway.log(followed.report["run"]) + script
     assert KEY not in shown and "PRIVATE KEY" not in shown and "/etc/ssl/llm/key.pem" in shown
-    state = gateway._server.read("/etc/vllm/vllm.env")
+    state = gateway._stage.server.read("/etc/vllm/vllm.env")
     assert state is not None and KEY in state.text
 
 
@@ -403,4 +403,4 @@ def test_pinned_key_is_nowhere_an_answer() -> None:
     """The simulated repository has another key than the real one: no draft and no default speaks of it."""
     gateway = DemoGateway("fresh", 0)
     assert gateway.open().draft.given("caddy.key_fingerprint") is None
-    assert Answers.defaults().caddy.key_fingerprint != gateway._fingerprint
+    assert Answers.defaults().caddy.key_fingerprint != gateway._stage.fingerprint

@@ -58,6 +58,12 @@ def test_help_and_version_load_no_library(words: list[str]) -> None:
     assert not (HEAVY | SCREENS) & loaded_by(code)
 
 
+def test_first_screen_of_the_demo_needs_no_library() -> None:
+    code = "from wizard.demo import DemoGateway\nDemoGateway('drifted').open()\n"
+    assert not (HEAVY | SCREENS) & loaded_by(code)
+    assert "pydantic" in loaded_by(f"{code}from wizard.draft import LEAST, Draft\nDraft(LEAST).problems()\n")
+
+
 def test_plan_in_mode_internal_loads_neither_cryptography_nor_screens() -> None:
     loaded = loaded_by(PLAN)
     assert not ({"cryptography", "dns"} | SCREENS) & loaded

@@ -53,7 +53,7 @@ class Description:
     exchanges: Mapping[Question, Response]
     fetches: Mapping[str, Response]
     reached: Mapping[Target, Reach]
-    logins: Mapping[tuple[int, ...], tuple[str, ...]]
+    connections: Mapping[tuple[int, ...], tuple[str, ...]]
     resolved: Mapping[Question, DnsAnswer]
 
 
@@ -102,8 +102,8 @@ class DescribedMachine:
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         return tuple(self._answer(self.description.reached, target, f"packet to {target}") for target in targets)
 
-    def logins(self, ports: Sequence[int]) -> tuple[str, ...]:
-        return self._answer(self.description.logins, tuple(ports), f"logins on {list(ports)}")
+    def connections(self, ports: Sequence[int]) -> tuple[str, ...]:
+        return self._answer(self.description.connections, tuple(ports), f"connections to {list(ports)}")
 
     def now(self) -> float:
         return self.description.now
@@ -147,7 +147,7 @@ def describe(data: Table) -> Description:
             (target := Target(one["address"], one["port"])): Reach(target, one["state"], one["detail"], one["ms"])
             for one in data.get("reached", ())
         },
-        logins={tuple(one["ports"]): tuple(one["from"]) for one in data.get("logins", ())},
+        connections={tuple(one["ports"]): tuple(one["from"]) for one in data.get("connections", ())},
         resolved={
             (one["name"], one["kind"], one.get("server", "")): DnsAnswer(
                 one["name"],

@@ -193,8 +193,8 @@ class Facts:
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         return self.machine.reach(targets)
 
-    def logins(self, ports: Sequence[int]) -> tuple[str, ...]:
-        return self.machine.logins(ports)
+    def connections(self, ports: Sequence[int]) -> tuple[str, ...]:
+        return self.machine.connections(ports)
 
     def now(self) -> float:
         return self.machine.now()

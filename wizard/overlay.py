@@ -155,8 +155,8 @@ class Overlay:
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         return self.below.reach(targets)
 
-    def logins(self, ports: Sequence[int]) -> tuple[str, ...]:
-        return self.below.logins(ports)
+    def connections(self, ports: Sequence[int]) -> tuple[str, ...]:
+        return self.below.connections(ports)
 
     def vllm_ready(self, request: Request) -> Response:
         ready = self._vllm.get(request.port)

@@ -127,7 +127,7 @@ class Proof:
         self._confirmed_before: FileState | None = None
 
     def __call__(self, server: Server) -> Probe:
-        logins, confirmed = frozenset(server.logins(self._ports)), server.read(paths.CONFIRMED)
+        logins, confirmed = frozenset(server.connections(self._ports)), server.read(paths.CONFIRMED)
         if self._logins_before is None:
             self._logins_before, self._confirmed_before = logins, confirmed
         if confirmed is not None and confirmed != self._confirmed_before:

@@ -134,8 +134,8 @@ class SimulatedMachine(DescribedMachine):
         self.clock.sleep(0.03)
         return internet.resolve(name, kind, server)
 
-    def logins(self, ports: Sequence[int]) -> tuple[str, ...]:
-        return ()
+    def connections(self, ports: Sequence[int]) -> tuple[str, ...]:
+        return self.description.connections.get(tuple(ports), ())
 
 
 def _pem(path: str, key: str, pair: tuple[bytes, bytes, bytes]) -> FileState:

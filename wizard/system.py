@@ -197,7 +197,7 @@ class RealMachine:
                 found.append(Listener(connection.laddr.ip, connection.laddr.port, _program(pid), pid, unit_of(pid)))
         return tuple(sorted(set(found), key=lambda listener: (listener.port, listener.address, listener.pid)))
 
-    def logins(self, ports: Sequence[int]) -> tuple[str, ...]:
+    def connections(self, ports: Sequence[int]) -> tuple[str, ...]:
         """The far ends of the connections to these ports that are up, as address:port."""
         import psutil
 

@@ -181,6 +181,10 @@ class Server:
         login = [*words, "-p", str(self.spec.ssh_port), f"{user}@{self.address}"]
         return self._space.enter([*login, *([command] if command else [])], outside=True)
 
+    def outside_popen(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Leave a program running on the machine outside, such as a client of this host: its output is a pipe."""
+        return subprocess.Popen(self._outside.enter(argv), stdout=subprocess.PIPE, start_new_session=True)
+
     def put(self, path: str, content: bytes, mode: int = 0o644, owner: str = "root:root") -> None:
         """Write a file on the host, running or not."""
         user, _, group = owner.partition(":")

@@ -49,7 +49,7 @@ class RecordingMachine:
         self.exchanges: dict[Question, Response] = {}
         self.fetches: dict[str, Response] = {}
         self.reached: dict[Target, Reach] = {}
-        self.logged_in: dict[tuple[int, ...], tuple[str, ...]] = {}
+        self.connected: dict[tuple[int, ...], tuple[str, ...]] = {}
         self.resolved: dict[Question, DnsAnswer] = {}
 
     def command(
@@ -96,8 +96,8 @@ class RecordingMachine:
         found = self.below.reach(targets)
         return tuple(self.reached.setdefault(one.target, one) for one in found)
 
-    def logins(self, ports: Sequence[int]) -> tuple[str, ...]:
-        return self.logged_in.setdefault(tuple(ports), self.below.logins(ports))
+    def connections(self, ports: Sequence[int]) -> tuple[str, ...]:
+        return self.connected.setdefault(tuple(ports), self.below.connections(ports))
 
     def now(self) -> float:
         return self.below.now()
@@ -158,7 +158,9 @@ def describe(machine: RecordingMachine, look: Look) -> Table:
             {**asdict(one.target), "state": one.state, "detail": one.detail, "ms": round(one.ms)}
             for one in sorted(machine.reached.values(), key=lambda one: (one.target.port, one.target.address))
         ],
-        "logins": [{"ports": list(ports), "from": list(found)} for ports, found in sorted(machine.logged_in.items())],
+        "connections": [
+            {"ports": list(ports), "from": list(found)} for ports, found in sorted(machine.connected.items())
+        ],
         "directories": [{"path": path, "names": list(names)} for path, names in sorted(machine.directories.items())],
         "files": [_file(path, state) for path, state in sorted(machine.files.items()) if state is not None],
         "commands": [_command(argv, stdin, output) for (argv, stdin), output in commands],

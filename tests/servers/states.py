@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,17 @@ try:
     walk(STEPS, session.look, Kill())
 except Killed:
     pass
+"""
+# A client as programs are: its connection stays, with a request now and then. It ends with the server.
+CLIENT = """\
+import contextlib, http.client, sys, time
+client = http.client.HTTPConnection(sys.argv[1], 8000, timeout=5)
+with contextlib.suppress(OSError):
+    while True:
+        client.request("GET", "/v1/models")
+        client.getresponse().read()
+        print("answered", flush=True)
+        time.sleep(1)
 """
 
 
@@ -93,6 +105,12 @@ def killed_in_firewall(server: Server, answers: str) -> None:
     server.run(["rm", "/root/stop.py"])
 
 
+def connect_client(server: Server, answers: str) -> None:
+    """A client of vLLM on the machine outside, connected from now on."""
+    client = server.outside_popen([sys.executable, "-I", "-c", CLIENT, server.address])
+    assert client.stdout is not None and client.stdout.readline()
+
+
 PYTHON_ON_80 = """\
 [Service]
 ExecStart=/usr/bin/python3 -m http.server 80
@@ -122,6 +140,12 @@ RULES = (
 STATES: dict[str, State] = {
     "exposed": State(
         "The guide's exact state: vLLM on all interfaces, ufw off, no Caddy. Everything is to be done.",
+        drift=FRESH,
+        failing=NOT_SET_UP,
+    ),
+    "clients-connected": State(
+        "A client on another machine uses vLLM's port: it is named, for it will need the new address.",
+        prepare=connect_client,
         drift=FRESH,
         failing=NOT_SET_UP,
     ),

@@ -364,7 +364,7 @@ def test_what_is_not_described_fails() -> None:
         lambda: machine.exchange(Request("127.0.0.1", 1)),
         lambda: machine.fetch("https://example.com/", 1),
         lambda: machine.reach([Target("10.91.1.2", 1)]),
-        lambda: machine.logins((1,)),
+        lambda: machine.connections((1,)),
         lambda: machine.resolve("llm.example.com", "A"),
     )
     for ask in asked:

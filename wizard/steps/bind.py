@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from ..endpoint import base_url
 from ..engine import Look, Step
 from ..model import Action, Finding, Impact, Level, ListensOn, Run, Then, VllmAnswers, Wait, Write
 from ..parse.launch import bind_to
 from ..vllm import Readiness, Vllm, answers_in_shell, find_vllm
 
 LOOPBACK = "127.0.0.1"
+MOST_NAMED = 3
 
 
 def inspect(look: Look) -> Iterator[Finding]:
@@ -40,7 +43,34 @@ def inspect(look: Look) -> Iterator[Finding]:
             evidence={"listeners": [str(one) for one in exposed]},
             fix=(restart(vllm), wait_until_bound(look, vllm)),
         )
+    if exposed:
+        yield from check_clients(look, vllm)
     yield from check_others(vllm)
+
+
+def check_clients(look: Look, vllm: Vllm) -> Iterator[Finding]:
+    """Who uses the port that is about to be closed, from other machines: they have to be told the new address."""
+    own = {ip_address(one.address) for one in look.server.addresses()}
+    found = {_client(one) for one in look.server.connections((vllm.port,))}
+    clients = sorted((one for one in found - own if not one.is_loopback), key=lambda one: (one.version, one))
+    if not clients:
+        return
+    one_alone, url = len(clients) == 1, base_url(look)
+    named = ", ".join(str(one) for one in clients[:MOST_NAMED])
+    named += f" and {len(clients) - MOST_NAMED} more" if len(clients) > MOST_NAMED else ""
+    are, they = ("1 client is", "it") if one_alone else (f"{len(clients)} clients are", "they")
+    yield Finding(
+        "bind.clients",
+        Level.INFO,
+        f"{are} connected to port {vllm.port} now ({named}); {they} will need {url or 'the https address'} instead",
+        evidence={"clients": [str(one) for one in clients], "base_url": url},
+    )
+
+
+def _client(far_end: str) -> IPv4Address | IPv6Address:
+    """The address of a connection's far end; a v4 client on a v6 socket by its v4 address."""
+    address = ip_address(far_end.rpartition(":")[0].partition("%")[0])
+    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
 
 
 def restarted(vllm: Vllm, host: str) -> Then:

@@ -116,7 +116,7 @@ class SummaryPage(Page):
 def fold_command(command: str, width: int) -> list[str]:
     """The command on lines that a shell joins again: broken between words, with a backslash."""
     lines, line = [], ""
-    for word in re.split(r" (?=-)", command):
+    for word in re.split(r" (?=-H |--cacert )", command):
         if line and len(line) + len(word) + 3 > width:
             lines.append(f"{line} \\")
             line = f"  {word}"

@@ -193,6 +193,7 @@ class Plain:
                 continue
             if self._draft != before:
                 self._gateway.keep(self._draft)
+                self._teller.say("Looking again.")
                 self._look()
                 told = self._tell_findings(step, told)
 
@@ -207,7 +208,10 @@ class Plain:
 
     def _check_again(self, step: Step, told: list[Document], *, asked: bool) -> list[Document]:
         """Waits until what stands in the way is said to be put right. Returns what was told by then."""
-        self._teller.say(f"{step.title} is BLOCKED: what is marked so has to be put right first.")
+        if self._status(step) == "failed":
+            self._teller.say(f"{step.title} FAILED: what it would do leads nowhere. See: sudo vllm-https-setup plan")
+        else:
+            self._teller.say(f"{step.title} is BLOCKED: what is marked so has to be put right first.")
         back = ", b = the questions above" if asked else ""
         self._teller.ask(f"Enter = check again{back}", lambda: explain_step(self._teller, step))
         self._teller.say("Looking again.")

@@ -1,1 +1,1 @@
-"""The wizard's screens."""
+"""The wizard's screens: views of what wizard/ finds and does. Nothing is decided here."""

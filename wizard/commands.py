@@ -18,6 +18,7 @@ from .report import Document, document_of
 from .session import (
     Session,
     Tested,
+    View,
     has_actions,
     is_blocked,
     plan_exit_code,
@@ -78,15 +79,18 @@ def plan(text: bytes, *, detailed: bool) -> Document:
 
 def export(text: bytes) -> tuple[str, Document]:
     """The plan as a shell script, and its report; where the plan can't be carried out there is no script."""
-    session = Session(answers_file.load(text), operator=find_operator())
+    return export_of(Session(answers_file.load(text), operator=find_operator()))
+
+
+def export_of(view: View) -> tuple[str, Document]:
     notes = script.Notes()
-    results = walk(STEPS, dataclasses.replace(session.look, server=Overlay(session.server)), notes)
+    results = walk(STEPS, dataclasses.replace(view.look, server=Overlay(view.look.server)), notes)
     code = plan_exit_code(results)
-    document = document_of(report_of_plan(session, "plan", results, code), session.mask)
+    document = document_of(report_of_plan(view, "plan", results, code), view.mask)
     if code:
         return "", document
     at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    return script.write_script(session.look, results, notes, session.endpoint().base_url, at), document
+    return script.write_script(view.look, results, notes, view.endpoint().base_url, at), document
 
 
 def status() -> Document:

@@ -121,7 +121,11 @@ class DescribedMachine:
 
 def read_description(text: str) -> Description:
     """The description that the file's text gives. Raises KeyError or ValueError where it is not one."""
-    data = tomllib.loads(text)
+    return describe(tomllib.loads(text))
+
+
+def describe(data: Table) -> Description:
+    """The same from the file's tables."""
     look = data["look"]
     operator = look.get("operator")
     return Description(

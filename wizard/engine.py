@@ -266,7 +266,9 @@ def _walk_step(step: Step, look: Look, watcher: Watcher, agreed: Sequence[str] |
         changes.append(change)
         if problem:
             if not (late and isinstance(action, Wait) and not action.fall_back_when_late):
-                changes.extend(_fall_back(step, action, look, watcher))
+                fallen = list(_fall_back(step, action, look, watcher))
+                changes.extend(fallen)
+                problem = ". ".join([problem.rstrip("."), *(change.why for change in fallen[:1])])
             return StepResult(
                 step, Status.FAILED, seen, _after(step, look, problem), tuple(changes), actions, 0, problem
             )

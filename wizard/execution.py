@@ -12,12 +12,13 @@ from typing import Any
 
 from . import answers as answers_file
 from . import files, journal, runs
+from .book import Book
 from .commands import save_answers
 from .engine import StepResult, walk
 from .model import Report, SetupError, Status, TestRow
 from .report import document_of
 from .server import Operator
-from .session import Session, is_blocked, run_tests, steps_named, test_exit_code
+from .session import Session, View, is_blocked, run_tests, steps_named, test_exit_code
 
 Results = tuple[StepResult, ...]
 
@@ -39,18 +40,18 @@ def execute(run_id: str) -> int:
         book.event("run", durable=True, run=book.run, command=command)
         book.line(f"vllm-https-setup {command}, run {book.run}")
         try:
-            report = (_take_back if "rollback" in request else _walk)(session, book, request)
+            report = (_take_back if "rollback" in request else carry_out)(session, book, request)
         except Exception as error:
-            report = _broken(session, book, command, error)
+            report = broken(session, book, command, error)
         return _end(session, book, request, report, directory)
 
 
-def _broken(session: Session, book: journal.Journal, command: str, error: Exception) -> Report:
+def broken(view: View, book: Book, command: str, error: Exception) -> Report:
     """A defect of this program, or a server that fails under it: a sentence for people, the traceback for the log."""
     book.line(traceback.format_exc())
     message = error.message if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
     remedy = error.remedy if isinstance(error, SetupError) else "the traceback is in the log; the same command goes on"
-    problem = {"line": None, "key": "", "message": session.mask.text(message), "expected": remedy}
+    problem = {"line": None, "key": "", "message": view.mask.text(message), "expected": remedy}
     return Report(command, 1, errors=(problem,), run=book.run, log_path=journal.log_path(book.run), changed=True)
 
 
@@ -74,19 +75,20 @@ def _take_back(session: Session, book: journal.Journal, request: dict[str, Any])
     )
 
 
-def _walk(session: Session, book: journal.Journal, request: dict[str, Any]) -> Report:
-    results = walk(steps_named(request["only"]), session.look, book, request.get("reviewed"))
+def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
+    """The steps walked, and where that went well the final test."""
+    results = walk(steps_named(request["only"]), view.look, book, request.get("reviewed"))
     rows: tuple[TestRow, ...] = ()
     failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)
     if not failed and any(result.step.prove for result in results):
-        tested = run_tests(session, results, book.tested)
+        tested = run_tests(view, results, book.tested)
         results, rows = tested.results, tested.rows
     return Report(
         request["command"],
         _exit_code(results, rows),
         steps=tuple(result.applied() for result in results),
         tests=rows,
-        endpoint=session.endpoint(rows),
+        endpoint=view.endpoint(rows),
         run=book.run,
         continued=request["continued"],
         changed=any(result.changes for result in results),

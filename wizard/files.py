@@ -55,6 +55,28 @@ def read(path: str) -> FileState | None:
     return FileState(kind, content, mode, _name_of_user(status.st_uid), _name_of_group(status.st_gid))
 
 
+def read_tail(path: str, most: int) -> bytes:
+    """The last bytes of a log, unpacked where it is a .gz; b"" where there is none, or none that can be read."""
+    import gzip
+    import zlib
+
+    tail = b""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return b""
+            if not path.endswith(".gz"):
+                opened.seek(max(0, status.st_size - most))
+                return opened.read(most)
+            with gzip.open(opened) as unpacked:
+                while piece := unpacked.read(1024 * 1024):
+                    tail = (tail + piece)[-most:]
+    except (OSError, EOFError, zlib.error):
+        return b""
+    return tail
+
+
 def fsync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .answers import AnswerProblem
     from .engine import Step, StepResult
     from .questions import Question
-    from .session import Session
+    from .session import Session, View
 
 Document = dict[str, Any]
 
@@ -72,6 +72,20 @@ class Seen:
         impacts = [Impact(change["impact"]) for change in self.changes]
         return max(impacts, key=lambda impact: impact.rank, default=Impact.NONE)
 
+    def document(self, draft: Draft, rows: list[Document]) -> Document:
+        """What a report says of the endpoint and the steps, where no run was needed."""
+        model = next((row["detail"].removeprefix("200; lists ") for row in rows if row["id"] == "api.models"), None)
+        internal = draft.value("tls.mode") == "internal"
+        return {
+            "steps": [one.report for one in self.steps],
+            "endpoint": {
+                "base_url": self.base_url,
+                "model": model,
+                "ca_file": paths.ROOT_CERTIFICATE if internal else None,
+            },
+            "log_path": None,
+        }
+
     @property
     def can_start(self) -> bool:
         return not self.problems and self.blocked is None
@@ -110,7 +124,8 @@ class Gateway(Protocol):
 
     def report(self, run: str) -> Document: ...
 
-    def save(self, draft: Draft, path: str) -> None: ...
+    def write(self, path: str, text: str) -> None:
+        """Writes a file that the operator asked for, readable by root alone. Raises SetupError."""
 
     def export(self, draft: Draft) -> str:
         """The plan as a shell script."""
@@ -209,8 +224,8 @@ class RealGateway:
     def report(self, run: str) -> Document:
         return journal.read_report(run)
 
-    def save(self, draft: Draft, path: str) -> None:
-        files.write(path, draft.dump(), mode=0o600)
+    def write(self, path: str, text: str) -> None:
+        files.write(path, text.encode(), mode=0o600)
 
     def export(self, draft: Draft) -> str:
         from .commands import export
@@ -222,10 +237,15 @@ class RealGateway:
         return state.text if state else ""
 
     def arrived(self, since: float) -> str:
-        return ""
+        from .access_log import arrived
+        from .mask import Mask
+        from .system import RealMachine
+
+        machine = self._session.machine if self._session else RealMachine(Mask())
+        return arrived([one.address for one in machine.addresses()], since)
 
 
-def look_at(session: Session, draft: Draft, tell: Callable[[SeenStep], None]) -> Seen:
+def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Seen:
     """The walk of a plan, each step told with its questions as soon as it is over."""
     from .report import step_document
 
@@ -243,7 +263,7 @@ def look_at(session: Session, draft: Draft, tell: Callable[[SeenStep], None]) ->
     return Seen(tuple(seen), draft.problems(), session.endpoint().base_url, tuple(results))
 
 
-def prove_all(session: Session, tell: Callable[[Document], None]) -> list[Document]:
+def prove_all(session: View, tell: Callable[[Document], None]) -> list[Document]:
     from .engine import prove
     from .report import row_document
     from .steps import STEPS

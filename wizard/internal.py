@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .clients import TRUST
 from .endpoint import find_hosts
 from .engine import Look
 from .model import FileCopied, FileIs, Finding, Level, Probe, Remove, Run, Wait
@@ -34,8 +35,8 @@ def check_after(look: Look) -> Iterator[Finding]:
     """The root certificate, exported for clients."""
     made, exported = look.server.read(CADDY_ROOT), look.server.read(ROOT_CERTIFICATE)
     if made is not None and exported is not None and made.content == exported.content and exported.mode == 0o644:
-        evidence = {"trust": trust_instructions()}
-        yield Finding("tls.root", Level.OK, f"clients trust {ROOT_CERTIFICATE}", evidence=evidence)
+        summary = f"clients trust {ROOT_CERTIFICATE}"
+        yield Finding("tls.root", Level.OK, summary, evidence={"trust": dict(TRUST)})
         return
     gone = Run(("rm", "-f", "--", ROOT_CERTIFICATE), "", makes=(FileIs(ROOT_CERTIFICATE, None),))
     copy = Run(
@@ -56,11 +57,3 @@ def clear_away(look: Look) -> Iterator[Finding]:
         why = "another mode is used now: this CA signs nothing any more"
         remove = Remove(ROOT_CERTIFICATE, why)
         yield Finding("tls.root_left", Level.DRIFT, "the root certificate of mode internal is left", fix=(remove,))
-
-
-def trust_instructions() -> dict[str, str]:
-    return {
-        "curl": "curl --cacert root.crt https://…",
-        "python": "SSL_CERT_FILE=root.crt python your-program.py",
-        "debian": "sudo cp root.crt /usr/local/share/ca-certificates/vllm.crt && sudo update-ca-certificates",
-    }

@@ -11,21 +11,20 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from . import files, paths
-from .engine import Step
+from .book import Book
 from .mask import Mask
-from .model import Action, Change, Finding, Output, Remove, Run, SetupError, Status, TestRow, Write
-from .owned import Owned, load_owned, sha256
+from .model import SetupError
+from .owned import Owned, load_owned
 from .server import FileState
 
 KEEP_UNCHANGED = 50
-OUTPUT_INTERVAL_S = 0.1
 
 
 def new_run_id(now: float) -> str:
@@ -41,18 +40,14 @@ def log_path(run: str) -> str:
     return f"{paths.LOG}/{run}.log"
 
 
-class Journal:
-    """What a run writes as it goes: the engine's `Watcher`, and the machine's `Observer`."""
+class Journal(Book):
+    """What a run writes as it goes."""
 
     def __init__(self, run: str, mask: Mask, before_first_action: Callable[[], None] = lambda: None) -> None:
-        self.run = run
-        self.mask = mask
+        super().__init__(run, mask, load_owned(files.read(paths.OWNED)))
         self.directory = run_directory(run)
-        self.owned: Owned = load_owned(files.read(paths.OWNED))
         self._before_first_action: Callable[[], None] | None = before_first_action
         self._backups = 0
-        self._said: list[str] = []
-        self._told = 0.0
         self._events: IO[str] = _append(str(self.directory / "journal.jsonl"), 0o600)
         files.make_directories(paths.LOG, 0o750)
         self._log: IO[str] = _append(log_path(run), 0o640)
@@ -62,103 +57,25 @@ class Journal:
         self._events.close()
         self._log.close()
 
-    def event(self, kind: str, *, durable: bool = False, **data: Any) -> None:
-        line = json.dumps({"at": round(time.time(), 3), "event": kind, **self.mask.value(data)}, ensure_ascii=False)
+    def write_event(self, line: str, *, durable: bool) -> None:
         self._events.write(line + "\n")
         self._events.flush()
         if durable:
             os.fsync(self._events.fileno())
 
-    def line(self, text: str, indent: str = "") -> None:
-        at = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
-        self._log.write("".join(f"{at}  {indent}{one}\n" for one in self.mask.text(text).splitlines()))
+    def write_line(self, text: str) -> None:
+        self._log.write(text)
         self._log.flush()
 
-    # ── the machine's observer ──
-
-    def command(self, line: str) -> None:
-        self.event("command", line=line)
-        self.line(f"$ {line}")
-
-    def output(self, text: str) -> None:
-        """Lines that come close together (a list of packages) are one event."""
-        self._said.append(text)
-        if time.monotonic() - self._told > OUTPUT_INTERVAL_S:
-            self._tell_output()
-
-    def _tell_output(self) -> None:
-        said, self._said, self._told = "".join(self._said), [], time.monotonic()
-        if said:
-            self.event("output", text=said)
-            self.line(said, "    ")
-
-    def ended(self, code: int, seconds: float) -> None:
-        self._tell_output()
-        self.event("command_ended", code=code, seconds=round(seconds, 3))
-        self.line(f"→ exit {code}, {seconds:.2f} s", "    ")
-
-    def note(self, text: str) -> None:
-        self.event("note", text=text)
-        self.line(f"- {text}")
-
-    def progress(self, text: str) -> None:
-        self.event("progress", text=text)
-        self.line(f"… {text}")
-
-    # ── the engine's watcher ──
-
-    def step_began(self, step: Step) -> None:
-        self.event("step_began", step=step.id, title=step.title)
-        self.line(f"══ {step.title}")
-
-    def looked(self, step: Step, findings: Sequence[Finding]) -> None:
-        for finding in findings:
-            self.event("finding", step=step.id, key=finding.key, level=str(finding.level), summary=finding.summary)
-            self.line(f"[{finding.level}] {finding.key}: {finding.summary}")
-
-    def action_began(self, step: Step, action: Action, change: Change, before: FileState | None) -> None:
+    def before_action(self) -> None:
         first, self._before_first_action = self._before_first_action, None
         if first is not None:
             first()
-        backup = None
-        if isinstance(action, Write | Remove):
-            backup = self._back_up(action.path, before)
-            self._keep_owned(self.owned.before_write(action.path, before, backup))
-        undo = [list(one.argv) for one in action.undo] if isinstance(action, Run) else []
-        then = [{"argv": list(one.argv), "why": one.why, "impact": str(one.impact)} for one in action.then]
-        sha = sha256(action.content) if isinstance(action, Write) else None
-        known = {"change": change.as_json(), "backup": backup, "undo": undo, "then": then, "sha256": sha}
-        self.event("action_began", durable=True, step=step.id, **known)
-        self.line(f"── {change.why}")
-        if change.path:
-            self.line(f"{change.kind} {change.path}")
-            self.line(change.diff, "    ")
-
-    def action_ended(self, step: Step, action: Action, output: Output) -> None:
-        if output.ok and isinstance(action, Write | Remove):
-            content = action.content if isinstance(action, Write) else None
-            self._keep_owned(self.owned.after_write(action.path, content))
-        elif output.ok and isinstance(action, Run):
-            self._keep_owned(self.owned.after_command(action.argv, tuple(undo.argv for undo in action.undo)))
-        said = "" if output.ok else output.last_words
-        self.event("action_ended", durable=True, step=step.id, ok=output.ok, code=output.code, said=said)
-        if not output.ok and not isinstance(action, Run):
-            self.line(f"failed: {output.last_words}")
-
-    def step_ended(self, step: Step, status: Status, seconds: float) -> None:
-        self.event("step_ended", step=step.id, status=str(status), seconds=round(seconds, 3))
-        self.line(f"══ {step.title}: {status}, {seconds:.2f} s")
-
-    def tested(self, row: TestRow) -> None:
-        self.event("test", id=row.id, ok=row.ok, detail=row.detail, ms=row.ms, remedy=None if row.ok else row.remedy)
-        self.line(f"[{_sign(row.ok)}] {row.id}: {row.detail} ({row.ms:.0f} ms)")
 
     def is_stop_asked(self) -> bool:
         return (self.directory / "stop").exists()
 
-    # ── backups ──
-
-    def _back_up(self, path: str, before: FileState | None) -> str | None:
+    def back_up(self, path: str, before: FileState | None) -> str | None:
         """The old content and attributes, kept in the run's backup. Returns where, None where there was nothing."""
         if before is None or before.kind != "file":
             return None
@@ -175,20 +92,14 @@ class Journal:
         files.write(f"{kept}.attributes", json.dumps(attributes).encode(), mode=0o600)
         return str(kept)
 
-    def _keep_owned(self, owned: Owned) -> None:
-        if owned != self.owned:
-            self.owned = owned
-            files.write(paths.OWNED, owned.dump().encode(), mode=0o600)
+    def keep_owned(self, owned: Owned) -> None:
+        files.write(paths.OWNED, owned.dump().encode(), mode=0o600)
 
 
 def _append(path: str, mode: int) -> IO[str]:
     """The file, opened to append to, for as long as its user lives. Never through a link."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
-
-
-def _sign(ok: bool | None) -> str:
-    return {True: "pass", False: "FAIL", None: "not tried"}[ok]
 
 
 # ── runs on disk ──

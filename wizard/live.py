@@ -73,15 +73,17 @@ class LiveServer(Facts):
         interval, said = action.interval_s, ""
         while True:
             probe = action.until(self)
-            if probe.detail != said:
-                said = probe.detail
+            if probe.words != said:
+                said = probe.words
                 self.machine.observer.progress(said)
             if probe.done:
                 return Output(0, probe.detail)
             left = until - time.monotonic()
             if probe.done is False or left <= 0:
-                late = "" if probe.done is False else f"not within {action.timeout_s:.0f} s. {action.late}"
-                return Output(TIMED_OUT if late else 1, "", f"{action.what}: {probe.detail} {late}".strip())
+                if probe.done is False:
+                    return Output(1, "", f"{action.what}: {probe.detail}")
+                late = f"not within {action.timeout_s:.0f} s: {probe.detail}. {action.late}"
+                return Output(TIMED_OUT, "", f"{action.what}: {late}".strip())
             time.sleep(min(interval, left))
             interval = min(interval * 1.2, MOST_BETWEEN_LOOKS_S)
             self.refresh()

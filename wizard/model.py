@@ -178,10 +178,16 @@ class Then:
 
 @dataclass(frozen=True)
 class Probe:
-    """One look of a `Wait`: None is not yet, True is there, False will never be. `detail` is for people."""
+    """One look of a `Wait`: None is not yet, True is there, False will never be. `detail` is for people, `advice` is
+    what they can do about it meanwhile."""
 
     done: bool | None
     detail: str = ""
+    advice: str = ""
+
+    @property
+    def words(self) -> str:
+        return f"{self.detail}. {self.advice}" if self.advice else self.detail
 
 
 @dataclass(frozen=True)

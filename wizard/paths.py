@@ -23,3 +23,4 @@ UNCONFIRMED = f"{FIREWALL_BACKUP}/unconfirmed"
 
 CADDYFILE = "/etc/caddy/Caddyfile"
 CADDY_ROOT = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt"
+ACCESS_LOG = "/var/log/caddy/vllm-https.log"

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import paths
 from .draft import LEAST, Draft
 from .engine import Step
 from .gateway import Gateway, Opening, Seen, SeenStep
@@ -325,8 +324,6 @@ class Plain:
         self._teller.say("Final test")
         rows = self._gateway.prove(self._draft, lambda row: tell_row(self._teller, row))
         code = 5 if any(row["ok"] is False for row in rows) else 0
-        models = (row["detail"].removeprefix("200; lists ") for row in rows if row["id"] == "api.models" and row["ok"])
-        internal = self._draft.value("tls.mode") == "internal"
         document: Document = {
             "command": "apply",
             "exit_code": code,
@@ -334,14 +331,8 @@ class Plain:
             "continued": None,
             "warnings": [],
             "errors": [],
-            "steps": [],
             "tests": rows,
-            "endpoint": {
-                "base_url": self._seen.base_url,
-                "model": next(models, None),
-                "ca_file": paths.ROOT_CERTIFICATE if internal else None,
-            },
-            "log_path": None,
+            **self._seen.document(self._draft, rows),
         }
         tell_result(self._teller, document, with_rows=False)
         return code

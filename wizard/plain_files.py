@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from . import files
 from .draft import Draft
 from .gateway import Gateway
 from .model import SetupError
@@ -14,14 +13,18 @@ from .plain_lines import Teller
 
 def offer_save(teller: Teller, gateway: Gateway, draft: Draft) -> None:
     """Asks where, and saves the answers there. Raises Back and Quit."""
-    _offer(teller, "answers.yaml", lambda path: gateway.save(draft, path), "the answers are saved where you say")
+
+    def write(path: str) -> None:
+        gateway.write(path, draft.dump().decode())
+
+    _offer(teller, "answers.yaml", write, "the answers are saved where you say")
 
 
 def offer_export(teller: Teller, gateway: Gateway, draft: Draft) -> None:
     """Asks where, and writes the plan there as a script. Raises Back and Quit."""
 
     def write(path: str) -> None:
-        files.write(path, gateway.export(draft).encode(), mode=0o700)
+        gateway.write(path, gateway.export(draft))
 
     _offer(teller, "vllm-https-setup.sh", write, "the script is written where you say; read it before you run it")
 

@@ -32,7 +32,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Question:
-    """`key` is the answers file's. A TEXT, PATH or LIST without an answer is `otherwise`, in words."""
+    """`key` is the answers file's. A TEXT, PATH or LIST without an answer is `otherwise`, in words. `tells` is the key
+    of findings that the question says as well."""
 
     key: str
     label: str
@@ -41,6 +42,7 @@ class Question:
     note: str = ""
     otherwise: str = ""
     needed: bool = False
+    tells: str = ""
 
     def read(self, text: str) -> Any:
         """The answer that the typed text stands for; None where there is none. It is checked with all the others."""

@@ -70,7 +70,6 @@ def prove_and_disarm(look: Look, ports: tuple[int, ...]) -> tuple[Action, ...]:
             max(seconds - MARGIN_S, 5),
             Proof(look, ports),
             otherwise=(revert, *disarm),
-            late="The firewall was put back as it was before.",
             shell="firewall_confirmed",
         ),
         *disarm,
@@ -141,7 +140,7 @@ class Proof:
         doubts = find_doubts(server, self._look, self._ports)
         if not doubts:
             return Probe(True, "a packet from outside reached SSH, and the rules let the operator in")
-        return Probe(None, f"{doubts[0].text}. Open a second SSH session now: it is noticed by itself")
+        return Probe(None, doubts[0].text, "Open a second SSH session now: it is noticed by itself")
 
 
 def find_doubts(server: Server, look: Look, ports: tuple[int, ...]) -> list[Doubt]:

@@ -23,23 +23,21 @@ if TYPE_CHECKING:
     from .answers import Answers
 
 
-class Session:
-    """One command's view of this server. Nothing is read before it is asked for."""
+class View:
+    """One command's view of a server, whichever that is."""
 
-    def __init__(self, answers: Answers, *, operator: Operator | None, observer: Observer | None = None) -> None:
+    def __init__(self, look: Look) -> None:
         self.began = time.monotonic()
-        self.mask = Mask()
-        self.machine = RealMachine(self.mask, observer)
-        self.server = LiveServer(self.machine)
-        self.look = Look(self.server, answers, operator, load_owned(files.read(paths.OWNED)), self.mask)
+        self.look = look
+        self.mask = look.mask
 
     def plan(self, steps: tuple[Step, ...] = STEPS) -> tuple[StepResult, ...]:
         """What `apply` would do, on an overlay of this server."""
-        return walk(steps, replace(self.look, server=Overlay(self.server)))
+        return walk(steps, replace(self.look, server=Overlay(self.look.server)))
 
     def plan_each(self) -> Iterator[tuple[StepResult, Look]]:
         """The same a step at a time, each with the look that it had: what the step would make true is true in it."""
-        look = replace(self.look, server=Overlay(self.server))
+        look = replace(self.look, server=Overlay(self.look.server))
         return ((result, look) for result in walk_each(STEPS, look))
 
     def endpoint(self, rows: tuple[TestRow, ...] = ()) -> Endpoint:
@@ -51,6 +49,16 @@ class Session:
         return Endpoint(base_url(self.look), model, paths.ROOT_CERTIFICATE if internal else None)
 
 
+class Session(View):
+    """One command's view of this server. Nothing is read before it is asked for."""
+
+    def __init__(self, answers: Answers, *, operator: Operator | None, observer: Observer | None = None) -> None:
+        mask = Mask()
+        self.machine = RealMachine(mask, observer)
+        self.server = LiveServer(self.machine)
+        super().__init__(Look(self.server, answers, operator, load_owned(files.read(paths.OWNED)), mask))
+
+
 @dataclass(frozen=True)
 class Tested:
     results: tuple[StepResult, ...]
@@ -58,7 +66,7 @@ class Tested:
 
 
 def run_tests(
-    session: Session, results: tuple[StepResult, ...], tell: Callable[[TestRow], None] = lambda row: None
+    session: View, results: tuple[StepResult, ...], tell: Callable[[TestRow], None] = lambda row: None
 ) -> Tested:
     """The final test, each row told as it comes; and the results with the testing step's own."""
     began = time.monotonic()
@@ -98,7 +106,7 @@ def status_exit_code(results: tuple[StepResult, ...], rows: tuple[TestRow, ...])
     return 1 if drifted or test_exit_code(rows) else 0
 
 
-def report_of_plan(session: Session, command: str, results: tuple[StepResult, ...], exit_code: int) -> Report:
+def report_of_plan(session: View, command: str, results: tuple[StepResult, ...], exit_code: int) -> Report:
     return Report(
         command,
         exit_code,

@@ -29,6 +29,7 @@ class Vllm:
     environment_files: tuple[str, ...]
     environment_missing: tuple[str, ...]
     key: Secret | None
+    key_file: str
     port: int
     listeners: tuple[Listener, ...]
 
@@ -69,12 +70,12 @@ def find_vllm(look: Look) -> Vllm:
     script_path = wanted.launch_script if wanted.launch_script != "auto" else _script_of(unit)
     script = look.server.read(script_path) if script_path else None
     launch = parse_launch(script.content) if script and script.kind == "file" else Launch((), None)
-    files, missing, key = _environment(look, unit)
+    files, missing, key, key_file = _environment(look, unit)
     command = launch.commands[0] if len(launch.commands) == 1 else None
     port = wanted.port if isinstance(wanted.port, int) else (command.port if command else None) or DEFAULT_PORT
     listeners = tuple(one for one in look.server.listeners() if one.unit == wanted.unit)
     user = unit.properties.get("User", "") or "root"
-    return Vllm(unit, user, script_path, script, launch, files, missing, key, port, listeners)
+    return Vllm(unit, user, script_path, script, launch, files, missing, key, key_file, port, listeners)
 
 
 def _script_of(unit: Unit) -> str:
@@ -85,13 +86,14 @@ def _script_of(unit: Unit) -> str:
     return argv[0] if argv else ""
 
 
-def _environment(look: Look, unit: Unit) -> tuple[tuple[str, ...], tuple[str, ...], Secret | None]:
+def _environment(look: Look, unit: Unit) -> tuple[tuple[str, ...], tuple[str, ...], Secret | None, str]:
+    """The env files that are there, those that are missing, the key and where it is: the last file decides."""
     wanted = look.answers.vllm.env_file
     if wanted != "auto":
         paths = [(wanted, False)]
     else:
         paths = list(parse_environment_files(unit.properties.get("EnvironmentFiles", "")))
-    found, missing, key = [], [], None
+    found, missing, key, key_file = [], [], None, ""
     for path, optional in paths:
         state = look.server.read(path)
         if state is None or state.kind != "file":
@@ -103,8 +105,8 @@ def _environment(look: Look, unit: Unit) -> tuple[tuple[str, ...], tuple[str, ..
         for entry in environment.entries:
             look.mask.add_environment(entry.name, entry.value)
         if value := environment.value(KEY_NAME):
-            key = Secret(value)
-    return tuple(found), tuple(missing), key
+            key, key_file = Secret(value), path
+    return tuple(found), tuple(missing), key, key_file
 
 
 def last_words(server: Server, unit: str) -> str:

@@ -19,6 +19,7 @@ PACKAGES = (
 # What an install may have to bring: on the lab's internet, with all that it needs.
 ON_THE_INTERNET = (
     *("ufw", "debian-keyring", "debian-archive-keyring", "apt-transport-https", "curl", "gnupg", "python3-venv"),
+    "tmux",  # what operators keep a long login in
 )
 SUITES = ("bookworm", "trixie")
 VLLM_ID = 990  # user and group; fixed, so that files can be made before the first boot

@@ -173,10 +173,12 @@ class Server:
         argv = self.ssh_argv(command, user=user, tty=tty)
         return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
 
-    def ssh_argv(self, command: str = "", *, user: str = "operator", tty: bool = False) -> list[str]:
+    def ssh_argv(
+        self, command: str = "", *, user: str = "operator", tty: bool = False, options: Sequence[str] = ()
+    ) -> list[str]:
         """The argument list of such a login, to be run on the machine."""
-        terminal = ["-tt"] if tty else []
-        login = [*self._outside.ssh_words, *terminal, "-p", str(self.spec.ssh_port), f"{user}@{self.address}"]
+        words = [*self._outside.ssh_words, *(["-tt"] if tty else []), *options]
+        login = [*words, "-p", str(self.spec.ssh_port), f"{user}@{self.address}"]
         return self._space.enter([*login, *([command] if command else [])], outside=True)
 
     def put(self, path: str, content: bytes, mode: int = 0o644, owner: str = "root:root") -> None:

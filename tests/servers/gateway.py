@@ -15,24 +15,13 @@ from wizard.engine import NoWatcher, Step, walk
 from wizard.facts import Facts
 from wizard.gateway import Document, Opening, Seen, SeenStep, look_at
 from wizard.mask import Mask
-from wizard.model import Action, Change, Output, Report, Status, TestRow
+from wizard.model import Action, Change, Output, Report, SetupError, Status, TestRow
 from wizard.overlay import Overlay
 from wizard.report import document_of, row_document
 from wizard.server import FileState
-from wizard.session import Session, test_exit_code
+from wizard.session import View, test_exit_code
 
 RUN = "20261124T101500Z-1f3a"
-
-
-class DescribedSession(Session):
-    """A session of a described server: what is done to it is seen from then on."""
-
-    def __init__(self, described: Scenario, machine: type[DescribedMachine]) -> None:
-        self.began = time.monotonic()
-        overlay = Overlay(Facts(machine(described.description)))
-        self.look = replace(described.look(), server=overlay)
-        self.mask = self.look.mask
-        self.server = overlay  # type: ignore[assignment]
 
 
 class Told(NoWatcher):
@@ -74,10 +63,10 @@ class DescribedGateway:
     stopped: list[str] = field(default_factory=list)
     confirmed: int = 0
     looks: list[tuple[Draft, bool]] = field(default_factory=list)
-    saved: list[tuple[str, bytes]] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._session = DescribedSession(self.described, self.machine)
+        self._session = self._described(self.described)
         self._events: Sequence[Document | Callable[[], bool]] = self.events
         self._report: Document = {}
 
@@ -85,14 +74,19 @@ class DescribedGateway:
         draft = Draft.read(self.described.description.answers)
         return self.opening or Opening("gpu-01", "Ubuntu 24.04.3 LTS", draft)
 
-    def _with(self, draft: Draft) -> DescribedSession:
+    def _described(self, described: Scenario) -> View:
+        """A view of it: what is done to it is seen from then on."""
+        overlay = Overlay(Facts(self.machine(described.description)))
+        return View(replace(described.look(), server=overlay))
+
+    def _with(self, draft: Draft) -> View:
         self._session.look = replace(self._session.look, answers=draft.looked_with())
         return self._session
 
     def look(self, draft: Draft, tell: Callable[[SeenStep], None], *, again: bool = False) -> Seen:
         self.looks.append((draft, again))
         if again and self.repaired is not None:
-            self._session = DescribedSession(self.repaired, self.machine)
+            self._session = self._described(self.repaired)
         return look_at(self._with(draft), draft, tell)
 
     def prove(self, draft: Draft, tell: Callable[[Document], None]) -> list[Document]:
@@ -144,8 +138,10 @@ class DescribedGateway:
             self._report = document_of(Report("apply", test_exit_code(self.rows), run=run, changed=True), Mask())
         return self._report
 
-    def save(self, draft: Draft, path: str) -> None:
-        self.saved.append((path, draft.dump()))
+    def write(self, path: str, text: str) -> None:
+        if path.endswith("/below"):
+            raise SetupError(f"{path}: not a directory")
+        self.written[path] = text
 
     def export(self, draft: Draft) -> str:
         return "#!/bin/sh\n"

@@ -403,13 +403,15 @@ def test_answers_are_saved_and_the_script_written(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("mine")
     gateway = gateway_of("exposed")
-    monkeypatch.setattr(os, "fchown", lambda *_: None)
-    lines = ["s", ENTER, "x", "there", "n", "x", "there", "y", "s", "b", "x", "there/below"]
+    lines = ["s", ENTER, "x", "there", "n", "s", "b", "x", "there/below"]
+    assert walk(gateway, *to_step("tls"), *[ENTER] * 3, "x", "there", "n", "q")[0] == 0 and gateway.written == {}
+    lines += ["x", "there", "y"]
     code, shown = walk(gateway, *to_step("tls"), *[ENTER] * 3, *lines, "q")
     assert code == 0 and gateway.started == []
-    ((saved, text),) = gateway.saved
-    assert (saved, load(text)) == (f"{tmp_path}/answers.yaml", gateway.open().draft.answers())
-    assert (tmp_path / "there").read_text() == "#!/bin/sh\n"
+    assert set(gateway.written) == {f"{tmp_path}/answers.yaml", f"{tmp_path}/there"}
+    saved = gateway.written[f"{tmp_path}/answers.yaml"].encode()
+    assert load(saved) == gateway.open().draft.answers()
+    assert gateway.written[f"{tmp_path}/there"] == "#!/bin/sh\n"
     assert "could not be written" in " ".join(shown.split())
 
 
@@ -526,7 +528,7 @@ def test_the_firewalls_proof_is_known_by_its_words() -> None:
     unsure = replace(about, logins={(22,): ()}, files=files, reached=reached)
     look = replace(described, description=unsure).look()
     doubted = Proof(look, (22,))(look.server)
-    assert doubted.done is None and DOUBTED in doubted.detail
+    assert doubted.done is None and DOUBTED in doubted.words
 
 
 def once(line: str) -> TYPES:

@@ -150,7 +150,7 @@ STEP = Step(
     "bind",
     "Bind",
     inspect,
-    about="vLLM listens to this server alone, so that nobody gets around the proxy.",
+    about="vLLM listens to this server alone: nobody gets around Caddy.",
     help=(
         "vLLM itself speaks plain http: whoever reaches its port can read keys and prompts, and parts of it need no "
         "key at all (/metrics, /tokenize, /invocations). Bound to 127.0.0.1 it answers programs on this server only, "

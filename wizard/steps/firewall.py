@@ -47,7 +47,7 @@ def inspect(look: Look) -> Iterator[Finding]:
     yield Finding(
         "firewall.proof",
         Level.DRIFT,
-        "that SSH lets new connections in is to be proved by a packet from outside",
+        "then a packet from outside must reach SSH: else all is put back",
         fix=prove_and_disarm(look, ports),
     )
 
@@ -269,7 +269,8 @@ def ask(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
     rules: list[dict[str, object]] = [{"port": one["port"], "comment": one["program"]} for one in cut_off]
     choices = [Choice(rule, _label(rule)) for rule in sorted((*given, *rules), key=lambda rule: str(rule["port"]))]
     if choices:
-        yield Question("firewall.allow", "Keep reachable from outside", Kind.ANY, tuple(choices))
+        label = "No longer reachable from outside, unless you keep it"
+        yield Question("firewall.allow", label, Kind.ANY, tuple(choices), tells="firewall.cuts_off")
 
 
 def _label(rule: dict[str, object]) -> str:
@@ -309,7 +310,7 @@ STEP = Step(
     "Firewall",
     inspect,
     ask=ask,
-    about="Which doors of this server stay open. Everything else is closed.",
+    about="Which doors stay open. Everything else is closed.",
     help=(
         "ufw is Ubuntu's firewall. SSH is allowed before anything is closed, then HTTPS; every other port no longer "
         "answers to other machines. What listens there goes on, for programs on this server.\n\n"

@@ -179,7 +179,8 @@ def check_key(vllm: Vllm) -> Iterator[Finding]:
             remedy=f"add {KEY_NAME}=… to the unit's env file, then sudo systemctl restart {vllm.unit.name}",
         )
     else:
-        yield Finding("preflight.api_key", Level.OK, f"an API key is set in {vllm.environment_files[-1]}")
+        summary, evidence = f"an API key is set in {vllm.key_file}", {"env_file": vllm.key_file}
+        yield Finding("preflight.api_key", Level.OK, summary, evidence=evidence)
 
 
 def check_answers(look: Look, vllm: Vllm) -> Iterator[Finding]:
@@ -223,11 +224,11 @@ def check_answers(look: Look, vllm: Vllm) -> Iterator[Finding]:
 def check_ssh(look: Look) -> Iterator[Finding]:
     found = find_ssh_ports(look)
     if found.ports or look.answers.firewall.ssh_ports == ():
-        named = "; ".join(f"{port}: {', '.join(why)}" for port, why in sorted(found.reasons.items()))
+        named = "; ".join(f"{port}, because {', '.join(why)}" for port, why in sorted(found.reasons.items()))
         yield Finding(
             "preflight.ssh",
             Level.OK,
-            f"SSH on port {', '.join(map(str, found.ports))} ({named})" if named else "no SSH, as the answers say",
+            f"SSH on port {named}" if named else "no SSH, as the answers say",
             evidence={"ports": {str(port): list(why) for port, why in found.reasons.items()}},
         )
     else:
@@ -306,7 +307,7 @@ STEP = Step(
     "Preflight",
     inspect,
     ask=ask,
-    about="Is this a server that can be secured, and is nothing in the way?",
+    about="Can this server be secured, and is nothing in the way?",
     help=(
         "Each line is something that was looked at, and nothing has been changed. ✓ is in order. ✗ stands in the way: "
         "the line below it says what to type in another terminal; then check again. Some of these can be let pass "

@@ -153,14 +153,14 @@ MODES = (
     Choice(
         "internal",
         "Internal",
-        "No domain is needed. Clients install one root certificate, once. For a private network.",
+        "no domain needed; clients install one root certificate. For a private network",
     ),
     Choice(
         "acme",
         "Let's Encrypt",
-        "A public name that points here. Every client trusts it, and it renews itself. For the internet.",
+        "a public domain that points here; every client trusts it; renews itself",
     ),
-    Choice("custom", "Your own files", "A certificate from your company's CA, or a bought one. You renew it."),
+    Choice("custom", "Your own files", "from your company's CA, or bought; you renew them"),
 )
 
 

@@ -1,0 +1,201 @@
+"""Where the screens hand in what takes time: threads that ask the gateway, and post its answers to the app.
+
+The threads are daemons: a wizard that is left, or hung up on, never waits for them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from textual.message import Message
+
+from wizard.draft import Draft
+from wizard.gateway import Gateway, Opening, Seen, SeenStep
+
+Document = dict[str, Any]
+Post = Callable[[Message], object]
+
+
+class Opened(Message):
+    def __init__(self, opening: Opening) -> None:
+        super().__init__()
+        self.opening = opening
+
+
+class StepSeen(Message):
+    """A step of the look that is under way."""
+
+    def __init__(self, number: int, seen: SeenStep) -> None:
+        super().__init__()
+        self.number = number
+        self.seen = seen
+
+
+class Looked(Message):
+    """The whole look, with the number that `Desk.look` gave it."""
+
+    def __init__(self, number: int, seen: Seen) -> None:
+        super().__init__()
+        self.number = number
+        self.seen = seen
+
+
+class RowCame(Message):
+    def __init__(self, row: Document) -> None:
+        super().__init__()
+        self.row = row
+
+
+class Proved(Message):
+    def __init__(self, rows: list[Document]) -> None:
+        super().__init__()
+        self.rows = rows
+
+
+class Started(Message):
+    def __init__(self, run: str) -> None:
+        super().__init__()
+        self.run = run
+
+
+class Happened(Message):
+    """An event of the run's journal."""
+
+    def __init__(self, event: Document) -> None:
+        super().__init__()
+        self.event = event
+
+
+class Ended(Message):
+    """The run is over; without a report where it was killed."""
+
+    def __init__(self, report: Document | None) -> None:
+        super().__init__()
+        self.report = report
+
+
+class Answered(Message):
+    """What a small order came to, in words for people; `text` where text was asked for."""
+
+    def __init__(self, order: str, text: str) -> None:
+        super().__init__()
+        self.order = order
+        self.text = text
+
+
+class Trouble(Message):
+    """An order that failed: what happened, and what to do."""
+
+    def __init__(self, message: str, remedy: str, broken: BaseException | None = None) -> None:
+        super().__init__()
+        self.message = message
+        self.remedy = remedy
+        self.broken = broken
+
+
+class Superseded(Exception):
+    """Another look has been asked for meanwhile."""
+
+
+@dataclass
+class Wanted:
+    number: int
+    draft: Draft
+    again: bool
+
+
+class Desk:
+    """One thread that looks, so that a newer look takes the place of an older one; and others for all else."""
+
+    def __init__(self, gateway: Gateway, post: Post) -> None:
+        self._gateway = gateway
+        self._post = post
+        self._wanted: Wanted | None = None
+        self._number = 0
+        self._wake = threading.Condition()
+        # A session's facts are kept between looks: one caller at a time.
+        self._using = threading.Lock()
+
+    def begin(self) -> None:
+        threading.Thread(target=self._serve, name="looks", daemon=True).start()
+
+    def look(self, draft: Draft, *, again: bool = False) -> int:
+        """Has the server looked at with this draft; returns the look's number."""
+        with self._wake:
+            again = again or (self._wanted is not None and self._wanted.again)
+            self._number += 1
+            self._wanted = Wanted(self._number, draft, again)
+            self._wake.notify()
+            return self._number
+
+    def order(self, work: Callable[[], Message | None], *, alone: bool = True) -> None:
+        """Has something done in a thread of its own, and its message posted; `alone` is not beside a look."""
+
+        def run() -> None:
+            with self._using if alone else threading.Lock():
+                self._guarded(work)
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def follow(self, run: str) -> None:
+        """Posts the run's events, and its end."""
+
+        def work() -> Message:
+            for event in self._gateway.follow(run):
+                self._post(Happened(event))
+            from wizard.model import SetupError
+
+            try:
+                return Ended(self._gateway.report(run))
+            except SetupError:
+                return Ended(None)
+
+        self.order(work, alone=False)
+
+    def prove(self, draft: Draft) -> None:
+        def tell(row: Document) -> None:
+            self._post(RowCame(row))
+
+        self.order(lambda: Proved(self._gateway.prove(draft, tell)))
+
+    def start(self, draft: Draft, seen: Seen) -> None:
+        self.order(lambda: Started(self._gateway.start(draft, seen)))
+
+    def _guarded(self, work: Callable[[], Message | None]) -> None:
+        """The work's message; or what went wrong, in words. The exception itself goes to the app's crash report."""
+        from wizard.answers_file import AnswersError
+        from wizard.model import SetupError
+
+        try:
+            message = work()
+        except Superseded:
+            return
+        except SetupError as error:
+            message = Trouble(error.message, error.remedy)
+        except AnswersError as error:
+            message = Trouble("the answers are not right yet", str(error))
+        except Exception as error:
+            message = Trouble("", "", error)
+        if message is not None:
+            self._post(message)
+
+    def _serve(self) -> None:
+        self._guarded(lambda: Opened(self._gateway.open()))
+        while True:
+            with self._wake:
+                while self._wanted is None:
+                    self._wake.wait()
+                wanted, self._wanted = self._wanted, None
+            with self._using:
+                self._guarded(lambda wanted=wanted: self._look(wanted))  # type: ignore[misc]
+
+    def _look(self, wanted: Wanted) -> Message:
+        def tell(seen: SeenStep) -> None:
+            if self._number != wanted.number:
+                raise Superseded
+            self._post(StepSeen(wanted.number, seen))
+
+        return Looked(wanted.number, self._gateway.look(wanted.draft, tell, again=wanted.again))

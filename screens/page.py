@@ -1,0 +1,77 @@
+"""What every page of the wizard is: a title, a body, the keys that do something here, and the help about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from textual.containers import Vertical
+from textual.content import Content
+
+from .block import Block, Draw
+from .drawing import stacked, wrapped
+
+if TYPE_CHECKING:
+    from .app import WizardApp
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key, how it is written on the line of keys, and what it does. `typed`: also while a line is being typed."""
+
+    names: tuple[str, ...]
+    shown: str
+    label: str
+    act: Callable[[], object]
+    main: bool = False
+    short: str = ""
+
+    @property
+    def is_letter(self) -> bool:
+        return bool(self.names) and all(len(name) == 1 or name in ("space", "question_mark") for name in self.names)
+
+
+class Page(Vertical):
+    """One room of the way. `at` is its place in the rail."""
+
+    at = ""
+    title = ""
+    about = ""
+    help = ""
+
+    @property
+    def wizard(self) -> WizardApp:
+        return cast("WizardApp", self.app)
+
+    def head(self) -> Iterator[Block]:
+        """The title and the sentence below it: the same place on every page."""
+        yield Block(self._head, classes="head")
+
+    def _head(self, width: int, height: int) -> Content:
+        note = self.note()
+        space = max(width - len(self.title) - len(note), 1)
+        title = Content.assemble((self.title, "bold"), " " * space, (note, "dim"))
+        return stacked([title, *(wrapped(self.about, width) if self.about else ()), Content("")])
+
+    def note(self) -> str:
+        """What stands at the right of the title."""
+        return ""
+
+    def keys(self) -> list[Key]:
+        """The keys that do something here, the most likely first."""
+        return []
+
+    def redraw(self, **draws: Draw) -> None:
+        """Draws these blocks anew, by their ids, and the head; a page that is not whole yet is drawn when it is."""
+        for block in self.query(".head").results(Block):
+            block.draw_as(self._head)
+        for name, draw in draws.items():
+            for block in self.query(f"#{name}").results(Block):
+                block.draw_as(draw)
+
+    def seen(self) -> None:
+        """Something was seen, answered or told: show it."""
+
+    def ticked(self) -> None:
+        """A second has passed."""

@@ -1,0 +1,17 @@
+"""The way through the wizard: what the rail shows, in its order."""
+
+RAIL = (
+    ("preflight", "Preflight"),
+    ("firewall", "Firewall"),
+    ("bind", "Bind"),
+    ("caddy", "Caddy"),
+    ("tls", "TLS"),
+    ("review", "Review"),
+    ("work", "Set up"),
+    ("test", "Test"),
+)
+STEPS = tuple(name for name, _ in RAIL[:5])
+
+
+def is_before_work(place: int) -> bool:
+    return place < [name for name, _ in RAIL].index("work")

@@ -1,0 +1,56 @@
+"""Writes screenshots/*.svg: each picture at 80×24 and 120×40, on a dark and on a light terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from wizard.demo import DemoGateway
+from wizard.gateway import Document
+
+from .driving import driven
+from .picture import DARK, LIGHT, draw
+from .pictures import PICTURES, Picture
+
+PLACE = Path(__file__).resolve().parents[2] / "screenshots"
+SIZES = ((80, 24), (120, 40))
+THEMES = {"dark": DARK, "light": LIGHT}
+
+
+class Held(DemoGateway):
+    """A server whose firewall can't be proved, at the moment when the operator is asked: time stands still there."""
+
+    def __init__(self, scene: str) -> None:
+        super().__init__(scene, pace=0, proof=False)
+
+    def follow(self, run: str) -> Iterator[Document]:
+        for event in super().follow(run):
+            yield event
+            if "second SSH session" in str(event.get("text")):
+                threading.Event().wait()
+
+
+async def drawn(picture: Picture, size: tuple[int, int]) -> dict[str, str]:
+    """The picture's files of this size, by name."""
+    gateway = Held(picture.scene) if picture.is_held else DemoGateway(picture.scene, pace=0)
+    async with driven(size=size, gateway=gateway) as driver:
+        await picture.way(driver)
+        name = f"{picture.name}-{size[0]}x{size[1]}"
+        return {f"{name}-{shade}.svg": draw(driver.app, theme) for shade, theme in THEMES.items()}
+
+
+def main(names: list[str]) -> int:
+    PLACE.mkdir(exist_ok=True)
+    for picture in PICTURES:
+        if not names or picture.name in names:
+            for size in SIZES:
+                for name, text in asyncio.run(drawn(picture, size)).items():
+                    (PLACE / name).write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

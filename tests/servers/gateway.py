@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from tests.servers import scenario
@@ -15,7 +16,7 @@ from wizard.engine import NoWatcher, Step, walk
 from wizard.facts import Facts
 from wizard.gateway import Document, Opening, Seen, SeenStep, look_at
 from wizard.mask import Mask
-from wizard.model import Action, Change, Output, Report, SetupError, Status, TestRow
+from wizard.model import Action, Change, Output, Report, Status, TestRow
 from wizard.overlay import Overlay
 from wizard.report import document_of, row_document
 from wizard.server import FileState
@@ -63,7 +64,7 @@ class DescribedGateway:
     stopped: list[str] = field(default_factory=list)
     confirmed: int = 0
     looks: list[tuple[Draft, bool]] = field(default_factory=list)
-    written: dict[str, str] = field(default_factory=dict)
+    saved: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._session = self._described(self.described)
@@ -139,9 +140,8 @@ class DescribedGateway:
         return self._report
 
     def write(self, path: str, text: str) -> None:
-        if path.endswith("/below"):
-            raise SetupError(f"{path}: not a directory")
-        self.written[path] = text
+        Path(path).write_text(text)
+        self.saved.append((path, text))
 
     def export(self, draft: Draft) -> str:
         return "#!/bin/sh\n"

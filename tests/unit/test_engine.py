@@ -164,7 +164,7 @@ def test_failed_action_ends_the_step_and_falls_back(look: Look, overlay: Overlay
     inspect = wanting("/etc/new", RELOAD, otherwise=back)
     results = walk([step("a", inspect), step("b", wanting("/y"))], replace(look, server=server))
     assert [result.status for result in results] == [Status.FAILED, Status.SKIPPED]
-    assert results[0].problem == "systemctl reload a.service: exit code 1: it said no"
+    assert results[0].problem == "systemctl reload a.service: exit code 1: it said no. put back"
     kept = server.read("/etc/new")
     assert kept is not None and kept.content == b"old"
     assert [change.kind for change in results[0].changes] == ["write", "run", "write", "run"]

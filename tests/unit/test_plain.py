@@ -403,15 +403,12 @@ def test_answers_are_saved_and_the_script_written(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").write_text("mine")
     gateway = gateway_of("exposed")
-    lines = ["s", ENTER, "x", "there", "n", "s", "b", "x", "there/below"]
-    assert walk(gateway, *to_step("tls"), *[ENTER] * 3, "x", "there", "n", "q")[0] == 0 and gateway.written == {}
-    lines += ["x", "there", "y"]
+    lines = ["s", ENTER, "x", "there", "n", "x", "there", "y", "s", "b", "x", "there/below"]
     code, shown = walk(gateway, *to_step("tls"), *[ENTER] * 3, *lines, "q")
     assert code == 0 and gateway.started == []
-    assert set(gateway.written) == {f"{tmp_path}/answers.yaml", f"{tmp_path}/there"}
-    saved = gateway.written[f"{tmp_path}/answers.yaml"].encode()
-    assert load(saved) == gateway.open().draft.answers()
-    assert gateway.written[f"{tmp_path}/there"] == "#!/bin/sh\n"
+    (saved, text), *_ = gateway.saved
+    assert (saved, load(text.encode())) == (f"{tmp_path}/answers.yaml", gateway.open().draft.answers())
+    assert (tmp_path / "there").read_text() == "#!/bin/sh\n"
     assert "could not be written" in " ".join(shown.split())
 
 

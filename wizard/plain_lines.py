@@ -96,7 +96,6 @@ class Teller:
     def title(self, text: str) -> None:
         self.say()
         self.say(text)
-        self.say("-" * min(len(text), WIDTH))
 
     def ask(self, prompt: str, explain: Callable[[], None]) -> str:
         """The line that is typed. `?` explains and asks again; raises Back for `b`, Quit for `q` and the end."""

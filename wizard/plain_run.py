@@ -18,7 +18,9 @@ from .report import Document, Text
 
 LEVELS = {"ok": "ok", "info": "note", "warn": "warning", "drift": "to do", "blocked": "BLOCKED"}
 ROWS = {True: "ok", False: "FAILED", None: "not tried"}
+# The words of safety.py: a run's events are text.
 PROOF = "SSH proved from outside"
+DOUBTED = "Open a second SSH session"
 POLL_S = 0.1
 GOES_ON = "The run goes on by itself. To see it again: sudo vllm-https-setup"
 
@@ -47,8 +49,8 @@ class Following:
                 elif not self._goes_on(interrupts):
                     self._teller.say(GOES_ON)
                     return 0
-        document = self._gateway.report(self._run)
-        tell_result(self._teller, document, with_rows=not self._is_testing)
+            document = self._gateway.report(self._run)
+            tell_result(self._teller, document, with_rows=not self._is_testing)
         return int(document["exit_code"])
 
     def _events(self) -> Iterator[Document | None]:
@@ -122,7 +124,7 @@ class Following:
                 self._is_doubt_told = False
             case "action_ended":
                 self._proof_until = None
-            case "progress" if "Open a second SSH session" in str(event["text"]):
+            case "progress" if DOUBTED in str(event["text"]):
                 self._tell_doubt()
             case "test":
                 if not self._is_testing:

@@ -316,7 +316,7 @@ class Plain:
 
     def _follow(self, run: str) -> int:
         self._teller.title("Working")
-        return Following(self._gateway, self._teller, run).follow()
+        return Following(self._gateway, self._teller, run, self._draft).follow()
 
     def _prove(self) -> int:
         """Tries the endpoint, and says what it comes to. Returns the exit code."""
@@ -334,7 +334,7 @@ class Plain:
             "tests": rows,
             **self._seen.document(self._draft, rows),
         }
-        tell_result(self._teller, document, with_rows=False)
+        tell_result(self._teller, document, self._draft, with_rows=False)
         return code
 
     def _tell_left(self) -> None:

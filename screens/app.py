@@ -39,7 +39,6 @@ THEME = replace(
     accent="ansi_cyan",
     variables={**BUILTIN_THEMES["ansi-dark"].variables, **SCROLLBAR},
 )
-TYPING_PAUSE_S = 0.4
 
 
 class WizardApp(App[int]):
@@ -47,6 +46,7 @@ class WizardApp(App[int]):
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "vllm-https-setup"
+    typing_pause_s = 0.4
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class WizardApp(App[int]):
             self._typing = None
         if typed:
             self.looking = -1
-            self._typing = asyncio.get_running_loop().call_later(TYPING_PAUSE_S, self._answered)
+            self._typing = asyncio.get_running_loop().call_later(self.typing_pause_s, self._answered)
             self._redraw()
         else:
             self._answered()
@@ -297,7 +297,7 @@ class WizardApp(App[int]):
 
     def _handle_exception(self, error: Exception) -> None:
         """A sentence on the terminal, and the traceback into a file: Textual's own would show locals, secrets too."""
-        from .farewell import report_crash
+        from .farewell import words_of_defect
 
         self._return_code = 1
         import os
@@ -307,7 +307,7 @@ class WizardApp(App[int]):
         if self._exception is None:
             self._exception = error
             self._exception_event.set()
-        self.last_words = report_crash(error, demo=self.gateway.is_demo)
+        self.last_words = words_of_defect(self, error)
         self._close_messages_no_wait()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from textual import events
@@ -51,8 +52,7 @@ class Frame(Screen[None]):
         with self.app.batch_update():
             await body.remove_children()
             await body.mount(page)
-            first = next((one for one in page.query("*") if one.can_focus and one.display), None)
-            self.set_focus(first, scroll_visible=False)
+            self.set_focus(page.first_focus(), scroll_visible=False)
             self.redraw()
 
     def redraw(self) -> None:
@@ -121,8 +121,8 @@ class Frame(Screen[None]):
             end = Content.assemble((name, "bold"), f" {label}" if label else "")
             line = Content(gap).join([*(self._key(key, short=short) for key in self.active_keys()), end])
             if line.cell_length <= width:
-                break
-        return line
+                return line
+        return stacked(packed([*(self._key(key, short=True) for key in self.active_keys()), end], width))
 
     def _key(self, key: Key, *, short: bool) -> Content:
         typing = isinstance(self.focused, Input)
@@ -152,6 +152,10 @@ class Frame(Screen[None]):
                 event.stop()
                 key.act()
                 return
+        if event.key in ("pageup", "pagedown") and self.page is not None:
+            event.stop()
+            self.page.turn(up=event.key == "pageup")
+            return
         move = {"down": self.focus_next, "up": self.focus_previous}.get(event.key)
         if move is not None:
             event.stop()
@@ -162,3 +166,15 @@ class Frame(Screen[None]):
         for key in self.active_keys():
             if "enter" in key.names:
                 key.act()
+
+
+def packed(parts: Iterable[Content], width: int) -> Iterator[Content]:
+    """The parts on as few lines as they fit on."""
+    line = Content("")
+    for part in parts:
+        if line and line.cell_length + part.cell_length + 1 > width:
+            yield line
+            line = part
+        else:
+            line = Content(" ").join([line, part]) if line else part
+    yield line

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.widget import Widget
 
 from wizard.gateway import SeenStep
 from wizard.questions import Kind, Question
@@ -31,6 +33,7 @@ class StepPage(Page):
         self._asked: tuple[Question, ...] = ()
         self._going_on = False
         self._warned = ""
+        self._showing = asyncio.Lock()
 
     @property
     def step_seen(self) -> SeenStep | None:
@@ -65,7 +68,8 @@ class StepPage(Page):
         yield Block(self._plan, id="plan", classes="fill")
 
     async def on_mount(self) -> None:
-        await self._show_questions()
+        async with self._showing:
+            await self._show_questions()
 
     def note(self) -> str:
         return "checking …" if self.wizard.is_looking else ""
@@ -112,7 +116,7 @@ class StepPage(Page):
             apart = self.query_one("#findings" if self.at == "tls" else "#questions")
             apart.set_class(bool(asked), "gap")
             if had_focus:
-                self.focus_first()
+                self.screen.set_focus(self.first_focus())
         for field, question in zip(self.fields, asked, strict=True):
             field.display = True
             field.take(question, self.wizard.draft)
@@ -122,12 +126,12 @@ class StepPage(Page):
     def fields(self) -> list[Field]:
         return [one for one in self.query_one("#questions").children if isinstance(one, Field)]
 
-    def focus_first(self) -> None:
-        """What must or can be chosen here has the focus; a line that may stay empty waits for Tab."""
+    def first_focus(self) -> Widget | None:
+        """What must or can be chosen here; a line that may stay empty waits for Tab."""
         for field in self.fields:
             if isinstance(field, Choices) or field.question.needed:
-                self.screen.set_focus(field if isinstance(field, Choices) else field.line)
-                return
+                return field if isinstance(field, Choices) else field.line
+        return None
 
     def on_answer(self, message: Answer) -> None:
         message.stop()
@@ -163,7 +167,9 @@ class StepPage(Page):
         if not self.is_attached:
             return
         self._take_words()
-        await self._show_questions()
+        # Each waits until the fields of the one before are there.
+        async with self._showing:
+            await self._show_questions()
         self._show_problems()
         self.redraw(findings=self._findings, plan=self._plan)
         if self._going_on and not self.wizard.is_looking:

@@ -9,7 +9,9 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input
 
 from .block import Block
@@ -26,6 +28,8 @@ SIGNS = {"done": ("✓", "$success"), "here": ("▸", "bold"), "wrong": ("✗", 
 
 class Frame(Screen[None]):
     CSS_PATH = "frame.tcss"
+    # Textual's own repaints the whole screen when the focus moves: 5 KiB over the line for each Tab.
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (NARROW, "-wide")]  # noqa: RUF012
 
     def compose(self) -> ComposeResult:
@@ -33,6 +37,7 @@ class Frame(Screen[None]):
         yield Block(lambda width, height: Content.styled("─" * width, "dim"), classes="rule")
         with Horizontal(id="middle"):
             yield Block(self._rail, id="rail")
+            yield Block(lambda width, height: stacked([Content.styled("│", "dim")] * height), id="edge")
             yield Vertical(id="body")
         yield Block(lambda width, height: Content.styled("─" * width, "dim"), classes="rule")
         yield Block(self._keys, id="keys")
@@ -76,20 +81,14 @@ class Frame(Screen[None]):
         return f"{names.index(at) + 1}/{len(names)} {dict(RAIL)[at]}" if at in names else ""
 
     def _rail(self, width: int, height: int) -> Content:
-        lines = []
         at = self.page.at if self.page else ""
         names = [name for name, _ in RAIL]
         place = names.index(at) if at in names else (len(names) if at == "done" else -1)
-        for number in range(height if height < 1000 else len(RAIL)):
-            text, style = "", ""
-            if number < len(RAIL):
-                name, label = RAIL[number]
-                sign, style = SIGNS[self._standing(name, number, place)]
-                text = f" {sign} {label}"
-            bold = "bold" if number == place else ("" if number < place else "dim")
-            lines.append(
-                Content.assemble((text[:2], style), (text[2:], bold), " " * (width - 2 - len(text)), ("│", "dim"), " ")
-            )
+        lines = []
+        for number, (name, label) in enumerate(RAIL):
+            sign, style = SIGNS[self._standing(name, number, place)]
+            weight = "bold" if number == place else ("" if number < place else "dim")
+            lines.append(Content.assemble(" ", (sign, style), " ", (label, weight)))
         return stacked(lines)
 
     def _standing(self, name: str, number: int, place: int) -> str:

@@ -61,15 +61,17 @@ class StepPage(Page):
     def compose(self) -> ComposeResult:
         self._take_words()
         yield from self.head()
-        found, asked = Block(self._findings, id="findings"), Vertical(id="questions")
+        self._asked = self.step_seen.questions if self.step_seen else ()
+        fields = [field_for(question, self.wizard.draft) for question in self._asked]
+        found, asked = Block(self._findings, id="findings"), Vertical(*fields, id="questions")
+        self._part(found, asked)
         # What the answers bring about is below them: DNS, the certificate.
         yield from (asked, found) if self.at == "tls" else (found, asked)
         yield Block(self._warning, id="warning")
         yield Block(self._plan, id="plan", classes="fill")
 
-    async def on_mount(self) -> None:
-        async with self._showing:
-            await self._show_questions()
+    def on_mount(self) -> None:
+        self._show_problems()
 
     def note(self) -> str:
         return "checking …" if self.wizard.is_looking else ""
@@ -105,6 +107,7 @@ class StepPage(Page):
         known = {field.question.key: field for field in self.fields}
         if [(one.key, one.kind) for one in asked] != [(one.key, one.kind) for one in self._asked]:
             had_focus = self.screen.focused is None
+            self._asked = asked
             kept = {one.key: known[one.key] for one in asked if one.key in known}
             for key, field in known.items():
                 if key not in kept:
@@ -113,14 +116,16 @@ class StepPage(Page):
                 if question.key not in kept:
                     before = number if number < len(place.children) else None
                     await place.mount(field_for(question, self.wizard.draft), before=before)
-            apart = self.query_one("#findings" if self.at == "tls" else "#questions")
-            apart.set_class(bool(asked), "gap")
+            self._part(self.query_one("#findings"), place)
             if had_focus:
                 self.screen.set_focus(self.first_focus())
         for field, question in zip(self.fields, asked, strict=True):
             field.display = True
             field.take(question, self.wizard.draft)
-        self._asked = asked
+
+    def _part(self, found: Widget, asked: Widget) -> None:
+        """A line between what was found and what is asked, where something is."""
+        (found if self.at == "tls" else asked).set_class(bool(asked.children or self._asked), "gap")
 
     @property
     def fields(self) -> list[Field]:
@@ -164,7 +169,7 @@ class StepPage(Page):
         self.call_next(self._seen)
 
     async def _seen(self) -> None:
-        if not self.is_attached:
+        if not self.is_attached or not self.query("#questions"):
             return
         self._take_words()
         # Each waits until the fields of the one before are there.

@@ -156,6 +156,24 @@ async def test_still_screen_repaints_nothing(driver: Driver) -> None:
     assert painted == []
 
 
+@played()
+async def test_move_of_the_focus_repaints_what_it_moves_between(driver: Driver) -> None:
+    await driver.jump("TLS")
+    await driver.pilot.pause(0.1)
+    dirty: list[int] = []
+    compositor = driver.app.screen._compositor
+    before = compositor.render_update
+
+    def counting(*args: Any, **more: Any) -> Any:
+        dirty.append(sum(region.area for region in compositor._dirty_regions))
+        return before(*args, **more)
+
+    compositor.render_update = counting  # type: ignore[method-assign]
+    await driver.press("tab")
+    await driver.pilot.pause(0.1)
+    assert 0 < sum(dirty) < 80 * 24 / 2, dirty
+
+
 def test_rules_of_a_screen_are_nested_in_its_own_name() -> None:
     for path in SCREENS.glob("*.tcss"):
         outside = re.sub(r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}", "", path.read_text())

@@ -68,7 +68,9 @@ class StepPage(Page):
         # What the answers bring about is below them: DNS, the certificate.
         yield from (asked, found) if self.at == "tls" else (found, asked)
         yield Block(self._warning, id="warning")
-        yield Block(self._plan, id="plan", classes="fill")
+        plan = Block(self._plan, id="plan", classes="fill")
+        plan.display = self._has_plan
+        yield plan
 
     def on_mount(self) -> None:
         self._show_problems()
@@ -81,10 +83,11 @@ class StepPage(Page):
             return Content.styled("This is being looked at …", "dim")
         return stacked(finding_lines(self.findings, width, 8 if self.at == "tls" else ROOM))
 
+    @property
+    def _has_plan(self) -> bool:
+        return self.step_seen is not None and self.step_seen.report["status"] not in ("blocked", "skipped")
+
     def _plan(self, width: int, height: int) -> Content:
-        seen = self.step_seen
-        if seen is None or seen.is_blocked or seen.report["status"] == "skipped":
-            return Content("")
         return stacked([Content(""), *plan_lines(self.changes, width, height - 1)], height, ": w shows all")
 
     def _warning(self, width: int, height: int) -> Content:
@@ -176,6 +179,7 @@ class StepPage(Page):
         async with self._showing:
             await self._show_questions()
         self._show_problems()
+        self.query_one("#plan").display = self._has_plan
         self.redraw(findings=self._findings, plan=self._plan)
         if self._going_on and not self.wizard.is_looking:
             self.forward()

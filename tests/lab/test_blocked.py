@@ -322,7 +322,7 @@ def test_lock_of_apt_is_waited_for_and_its_holder_named(operator: Operator, whic
 
 
 def test_repository_that_signs_with_another_key_is_refused(operator: Operator, tmp_path: Path) -> None:
-    """The right key is published, but the index is not signed by it: apt must not take it."""
+    """The right key is published, but the index is not signed by it: apt must not take it, nor be left to ask again."""
     index = operator.lab.gate.root / STABLE / "deb/debian/dists/any-version/InRelease"
     right = index.read_bytes()
     lines = right.replace(b"Label: caddy-stable", b"Label: caddy-hijack")
@@ -333,7 +333,11 @@ def test_repository_that_signs_with_another_key_is_refused(operator: Operator, t
     finally:
         index.write_bytes(right)
     assert document["exit_code"] == 1
-    assert in_words(done(operator.events()))[-1].startswith("run apt-get update")
+    update, remove = in_words(done(operator.events()))[-2:]
+    assert update.startswith("run apt-get update")
+    assert remove == "remove /etc/apt/sources.list.d/caddy-stable.list"
+    assert operator.file("/etc/apt/sources.list.d/caddy-stable.list") is None
+    assert operator.server.run(["apt-get", "update", "-q"]).code == 0, "the operator's own updates go on"
     assert operator.file("/usr/bin/caddy") is None
     assert any("the API is local only" in warning for warning in document["warnings"])
     after = operator.apply()

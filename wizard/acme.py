@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from .caddy_service import SERVICE
+from .caddy_service import SERVICE, loaded
 from .engine import Look
-from .model import Action, FileIs, Finding, Level, Probe, Wait
+from .model import Action, FileIs, Finding, Impact, Level, Probe, Run, Wait
 from .server import Response, Server
 
 STORAGE = "/var/lib/caddy/.local/share/caddy/certificates"
+OWN_CA = "local"  # of mode internal, which Caddy does tell from a public CA
 ISSUED = b"(issued by the CA)"
 ISSUANCE_S = 180
 CLOCK_TOLERANCE_S = 300
@@ -159,7 +160,28 @@ def check_after(look: Look, put_back: tuple[Action, ...]) -> Iterator[Finding]:
         interval_s=0.2,
         shell=f"certificate_issued {shlex.quote(path)}",
     )
-    yield Finding("tls.issued", Level.DRIFT, f"there is no certificate for {domain} yet", fix=(wait,))
+    first = ask_anew(look, put_back) if has_of_another_ca(look) else ()
+    yield Finding("tls.issued", Level.DRIFT, f"there is no certificate for {domain} yet", fix=(*first, wait))
+
+
+def has_of_another_ca(look: Look) -> bool:
+    """Whether Caddy has had this name certified by another ACME CA: by the staging one, say."""
+    domain = (look.answers.tls.domain or "").lower()
+    others = (f"{STORAGE}/{issuer}/{domain}/{domain}.crt" for issuer in look.server.names(STORAGE) if issuer != OWN_CA)
+    return any(path != certificate_path(look) and look.server.read(path) is not None for path in others)
+
+
+def ask_anew(look: Look, put_back: tuple[Action, ...]) -> tuple[Run, ...]:
+    """Through any number of reloads Caddy goes on with the certificate that it has in memory for a name, and asks no
+    other public CA until that one ends. An empty configuration in between makes it forget."""
+    load = "http://localhost:2019/load"
+    empty = ("curl", "-fsS", "-m", "30", "-H", "Content-Type: application/json", "-d", "{}", load)
+    why = "Caddy would keep another CA's certificate for this name: it forgets it, for a moment without any site"
+    again = loaded(look)
+    return (
+        Run(empty, why, Impact.RELOAD_CADDY, otherwise=put_back),
+        Run(again.argv, "and asks this CA", again.impact, makes=again.makes, otherwise=put_back),
+    )
 
 
 class Issuance:

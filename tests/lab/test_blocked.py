@@ -6,18 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, ServerSpec, Snapshot
+from tests.lab import Lab, ServerSpec
 from tests.lab.archive import STABLE, export_key, make_key
-from tests.lab.operator import ANSWERS, Document, Operator, began, changes_of, done, in_words, troubles
+from tests.lab.operator import Operator, began, changes_of, done, in_words, troubles
 from tests.lab.space import Deadline
+from tests.lab.unchanged import assert_blocked, left
 
 pytestmark = pytest.mark.lab
 
 Attend = Callable[[ServerSpec], Operator]
-# What sshd and sudo write at any login, whatever is typed there.
-LEFT_BY_LOGINS = ("/var/log/lastlog", "/var/log/wtmp", "/var/log/btmp", "/var/log/auth.log")
-# What a test's own answers file leaves.
-LEFT_BY_TESTS = ("/home/operator: mtime", f"{ANSWERS}:")
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +80,6 @@ def test_every_error_of_an_answers_file_is_told_at_once(exposed: Operator) -> No
     assert left(exposed, before) == []
 
 
-def left(operator: Operator, before: Snapshot) -> list[str]:
-    """What differs from the state before, but for what the test's own logins and files leave."""
-    differences = before.differences(operator.server.snapshot())
-    return [line for line in differences if not line.startswith((*LEFT_BY_LOGINS, *LEFT_BY_TESTS))]
-
-
 # ── a check blocks: exit code 3, and nothing is changed ──
 
 LISTENER = "import signal, socket; s = socket.create_server(('0.0.0.0', 80)); signal.pause()"
@@ -140,36 +131,16 @@ CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
 }
 
 
-def blocking(document: Document) -> dict[str, str]:
-    return {
-        finding["key"]: f"{finding['summary']} {finding['remedy']}"
-        for step in document["steps"]
-        for finding in step["findings"]
-        if finding["level"] == "blocked"
-    }
-
-
-def assert_blocked(operator: Operator, key: str, words: tuple[str, ...]) -> None:
-    """Apply ends with 3, says why and what helps, and leaves the server as it was."""
-    operator.server.ssh("sudo true")  # a first login makes what all later ones find
-    before = operator.server.snapshot()
-    document = operator.apply()
-    assert document["exit_code"] == 3, troubles(document)
-    assert list(blocking(document)) == [key]
-    assert [word for word in words if word not in blocking(document)[key]] == []
-    assert (document["changed"], document["run"]) == (False, None)
-    assert operator.say("apply --answers answers.yaml").stdout.count("Nothing was changed.") == 1
-    assert operator.plan()["exit_code"] == 3
-    assert left(operator, before) == []
-    assert operator.server.run(["ls", "-d", "/etc/vllm-https-setup"], check=False).code == 2
-
-
 @pytest.mark.parametrize("circumstance", CIRCUMSTANCES)
 def test_check_blocks_and_nothing_is_changed(exposed: Operator, circumstance: str) -> None:
     make, take_back, key, words = CIRCUMSTANCES[circumstance]
     exposed.server.run(["sh", "-c", make])
     try:
         assert_blocked(exposed, key, words)
+        before = exposed.server.snapshot()
+        assert exposed.say("apply --answers answers.yaml").stdout.count("Nothing was changed.") == 1
+        assert exposed.plan()["exit_code"] == 3
+        assert left(exposed, before) == []
     finally:
         exposed.server.run(["sh", "-c", take_back])
 

@@ -1,13 +1,16 @@
 """A host that is to have an endpoint: its answers in each mode, its name in DNS, what another machine meets there."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tests.lab.acme import Acme
+from tests.lab.certificates import Leaf
 from tests.lab.lab import Lab
 from tests.lab.operator import Operator
 from tests.lab.server import Server
+from tests.lab.space import Deadline
 from tests.lab.spec import CANARY
 
 DOMAIN = "llm.example.test"
@@ -70,6 +73,20 @@ class Site:
         if mode == "internal":
             return self.server.get("/etc/vllm-https-setup/root.crt")
         return self.acme.issuing_root if mode == "acme" else self.lab.certificates.root
+
+    def serial(self) -> int:
+        """The serial number of the certificate that the server shows."""
+        argv = ["openssl", "s_client", "-connect", f"{self.server.address}:443", "-servername", DOMAIN]
+        shown = self.server.run(argv, check=False, stdin=b"").stdout
+        certificate = re.search(r"-----BEGIN.*?END CERTIFICATE-----", shown, re.S)
+        assert certificate is not None, shown
+        said = self.server.run(["openssl", "x509", "-noout", "-serial"], stdin=certificate.group().encode()).stdout
+        return int(said.partition("=")[2], 16)
+
+    def wait_until_served(self, leaf: Leaf) -> None:
+        until = Deadline("the new certificate", 40)
+        while self.serial() != leaf.certificate.serial_number:
+            until.tick(0.3)
 
     def curl(self, url: str, *words: str, address: str = "") -> str:
         """Status and redirect that a client elsewhere gets; "000" where none, or one it does not trust, answers."""

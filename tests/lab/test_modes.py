@@ -2,13 +2,12 @@
 mode: a reload, never a restart, and nothing left over."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.lab import Acme, Lab, Server, ServerSpec
-from tests.lab.certificates import BAD, Leaf
+from tests.lab.certificates import BAD
 from tests.lab.operator import Operator, changes_of, findings, in_words, rows, troubles
 from tests.lab.site import DOMAIN, Site, proof
 from tests.lab.space import Deadline
@@ -232,39 +231,23 @@ def test_renewed_certificate_is_checked_and_loaded_by_itself(site: Site) -> None
     document = site.operator.apply()
     assert document["exit_code"] == 0, troubles(document)
     pids = processes(site.server)
-    assert serial(site) == one.certificate.serial_number
+    assert site.serial() == one.certificate.serial_number
     renew(site, 2, two.chain, two.key)
-    wait_until_served(site, two)
+    site.wait_until_served(two)
     # As acme.sh does: the same files, written over.
     for name, content in (("fullchain", three.chain), ("privkey", three.key)):
         site.server.run(["sh", "-c", f"cat >{LIVE}/{name}.pem"], stdin=content)
-    wait_until_served(site, three)
+    site.wait_until_served(three)
     # A renewal that went wrong is not loaded, and is seen.
     renew(site, 4, *BAD["mismatch"](authority, DOMAIN))
     until = Deadline("the refusal", 40)
     while site.server.run(["systemctl", "is-failed", REFRESH], check=False).stdout != "failed\n":
         until.tick(0.3)
-    assert serial(site) == three.certificate.serial_number
+    assert site.serial() == three.certificate.serial_number
     assert site.curl(f"https://{DOMAIN}/v1/models", "-k") == "401"
     status = site.operator.ask("status")
     assert (status["exit_code"], list(findings(status, "blocked"))) == (1, ["tls.certificate_refused"])
     assert processes(site.server) == pids, "reloads, never a restart"
-
-
-def wait_until_served(site: Site, leaf: Leaf) -> None:
-    until = Deadline("the new certificate", 40)
-    while serial(site) != leaf.certificate.serial_number:
-        until.tick(0.3)
-
-
-def serial(site: Site) -> int:
-    """The serial number of the certificate that the server shows."""
-    argv = ["openssl", "s_client", "-connect", f"{site.server.address}:443", "-servername", DOMAIN]
-    shown = site.server.run(argv, check=False, stdin=b"").stdout
-    certificate = re.search(r"-----BEGIN.*?END CERTIFICATE-----", shown, re.S)
-    assert certificate is not None, shown
-    said = site.server.run(["openssl", "x509", "-noout", "-serial"], stdin=certificate.group().encode()).stdout
-    return int(said.partition("=")[2], 16)
 
 
 # What the contract refuses, and the key's size; and what its text must have.

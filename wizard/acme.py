@@ -195,7 +195,8 @@ class Issuance:
     def __call__(self, server: Server) -> Probe:
         if not_after(self._look) is not None:
             return Probe(True, "the CA has issued it")
-        argv = ("journalctl", "--no-pager", "-q", "-o", "cat", "-u", SERVICE, f"--since=@{self._since:.0f}")
+        # Whole seconds, rounded down: a refusal comes within the second, and the next one would be another attempt.
+        argv = ("journalctl", "--no-pager", "-q", "-o", "cat", "-u", SERVICE, f"--since=@{int(self._since)}")
         return read_progress(server.query(argv).out, self._look.answers.tls.domain or "", self._since)
 
 

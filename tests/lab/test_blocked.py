@@ -80,9 +80,32 @@ def test_every_error_of_an_answers_file_is_told_at_once(exposed: Operator) -> No
     assert left(exposed, before) == []
 
 
+@pytest.mark.parametrize(
+    ("mode", "owner", "said"),
+    [(0o666, "operator", "every user can write"), (0o600, "vllm", "belongs to vllm")],
+    ids=["writable by others", "of another user"],
+)
+def test_answers_that_another_may_have_written_are_refused(exposed: Operator, mode: int, owner: str, said: str) -> None:
+    exposed.server.put("/home/operator/loose.yaml", b"version: 1\ntls: {mode: internal}\n", mode, owner)
+    exposed.server.ssh("sudo true")  # a first login makes what all later ones find
+    before = exposed.server.snapshot()
+    document = exposed.ask("apply --answers loose.yaml")
+    assert document["exit_code"] == 2
+    assert said in json.dumps(document["errors"])
+    assert left(exposed, before) == []
+
+
 # ── a check blocks: exit code 3, and nothing is changed ──
 
-LISTENER = "import signal, socket; s = socket.create_server(('0.0.0.0', 80)); signal.pause()"
+LISTENER = "import signal, socket; s = socket.create_server(('0.0.0.0', {port})); signal.pause()"
+
+
+def take(port: int) -> str:
+    """The command that lets another service listen on a port."""
+    run = f'systemd-run -q --unit=other-web python3 -c "{LISTENER.format(port=port)}"'
+    return f'{run}; until ss -Hltn | grep ":{port} "; do sleep 0.02; done'
+
+
 RELEASE = "/usr/lib/os-release"
 # circumstance -> how it is made, how it is taken back, the finding, and words that its text must have
 CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
@@ -111,10 +134,16 @@ CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         ("disabled", "sudo systemctl enable vllm.service"),
     ),
     "port 80 taken": (
-        f'systemd-run -q --unit=other-web python3 -c "{LISTENER}"; until ss -Hltn | grep ":80 "; do sleep 0.02; done',
+        take(80),
         "systemctl stop other-web",
         "preflight.web_ports",
         ("port 80", "other-web.service"),
+    ),
+    "port 443 taken": (
+        take(443),
+        "systemctl stop other-web",
+        "preflight.web_ports",
+        ("port 443", "other-web.service"),
     ),
     "443 denied by the operator": (
         "ufw deny 443/tcp",
@@ -324,8 +353,7 @@ def test_later_failure_says_first_that_the_api_is_local_only(operator: Operator)
     """Caddy is refused its port by a program that takes it after the checks: TLS fails, with vLLM bound already."""
     with operator.start("apply --answers answers.yaml --json") as apply:
         operator.wait_for(began("apt-get update"))
-        program = LISTENER.replace("80)", "443)")
-        operator.server.run(["systemd-run", "-q", "--unit=other", "python3", "-c", program])
+        operator.server.run(["systemd-run", "-q", "--unit=other", "python3", "-c", LISTENER.format(port=443)])
         ended = apply.end()
     document = json.loads(ended.stdout)
     assert document["exit_code"] == 1

@@ -47,7 +47,10 @@ def test_acme_issues_through_the_servers_own_firewall(site: Site) -> None:
     assert rows(document)["http.redirect"] is True
     assert rows(document)["tls.trusted"] is None, "the root of a private CA can't be known"
     assert site.seen_from_outside("acme") == proof("acme")
-    assert site.curl(f"http://{DOMAIN}/v1/models", "-H", "X-Api-Key: x") == "403", "a key that came in clear"
+    assert site.curl(f"http://{DOMAIN}/v1/models", "-H", "X-Api-Key: x") == "403"
+    in_clear = ["curl", "-s", "-H", "Authorization: Bearer x", "-H", f"Host: {DOMAIN}"]
+    said = json.loads(site.lab.outside.run([*in_clear, f"http://{site.server.address}/v1/chat/completions"]).stdout)
+    assert said["error"]["message"].startswith("Your API key has just crossed the network in clear.")
     told = {event.get("text") for event in site.operator.events()}
     assert told & set(STAGES.values()), "while it is waited for, Caddy's own words are told in plain ones"
     orders = site.acme.orders
@@ -172,14 +175,18 @@ def test_change_of_mode_without_any_dns_blocks_before_anything_changes(
 def test_rate_limit_is_told_and_costs_no_further_attempts(site: Site) -> None:
     site.answer_acme()
     site.acme.reject("rateLimited")
+    before = site.acme.orders
     document = site.operator.apply()
     assert document["exit_code"] == 1
     said = json.dumps(document)
-    assert "the CA's limit is reached" in said and "too many certificates" in said
+    assert "the CA's limit is reached: wait as long as it says" in said and "too many certificates" in said
     assert "the API is local only now" in document["warnings"][0]
     orders = site.acme.orders
+    assert orders == before + 1, "one attempt, and no second"
     site.server.run(["systemctl", "reload", "caddy.service"])
-    assert site.acme.orders == orders, "Caddy is left with a configuration that asks no CA"
+    running = site.server.run(["curl", "-sS", "http://localhost:2019/config/"]).stdout
+    assert DOMAIN not in running, "Caddy is left with a configuration that asks no CA"
+    assert site.acme.orders == orders
     site.acme.accept()
     assert site.operator.apply()["exit_code"] == 0, "the next run completes it"
 

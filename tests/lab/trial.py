@@ -135,7 +135,7 @@ def boot(lab: Lab, *, real: bool) -> Server:
     say(f"Booting a server: Ubuntu's name, a real systemd, ufw, sshd and apt, and vLLM {vllm_cpu.VERSION} on its CPU.")
     server = lab.boot(spec, wait=False)
     server.wait_until_up(vllm=False)
-    say("vLLM loads a tiny model of random weights: about a minute.")
+    say("vLLM loads a tiny model of random weights: this takes a minute or two.")
     say(f"It answers after {vllm_cpu.wait_until_loaded(server):.0f} s.")
     return server
 

@@ -246,11 +246,18 @@ CAUSES = {
 }
 
 
+NO_CONNECTION = re.compile(r"failed to connect|connection refused|timed? ?out|no route to host", re.I)
+
+
 def translate(error: str) -> str:
     """Caddy's error as its cause, and the CA's own words behind it."""
     found = re.search(r"urn:ietf:params:acme:error:(\w+)(?: - (.*))?", error)
     words = " ".join(error.split())[-300:]
     if found is None:
         return f"the CA could not be asked: {words}"
-    cause = CAUSES.get(found.group(1), f"the CA refused ({found.group(1)})")
+    kind = found.group(1)
+    # Of a failed TLS-ALPN-01 some CAs say "unauthorized", though there was nobody to connect to.
+    if kind == "unauthorized" and NO_CONNECTION.search(found.group(2) or ""):
+        kind = "connection"
+    cause = CAUSES.get(kind, f"the CA refused ({kind})")
     return f"{cause}. The CA said: {' '.join((found.group(2) or words).split())[:300]}"

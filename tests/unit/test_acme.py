@@ -62,6 +62,14 @@ def test_each_problem_of_an_acme_server_has_its_cause(kind: str) -> None:
     assert acme.translate(f"HTTP 403 urn:ietf:params:acme:error:{kind} - the words").startswith(acme.CAUSES[kind])
 
 
+def test_refusal_for_want_of_a_connection_is_told_as_one_whatever_the_ca_calls_it() -> None:
+    kind = "urn:ietf:params:acme:error:unauthorized"
+    said = acme.translate(f"HTTP 403 {kind} - Failed to connect to 10.91.1.3:443 for the tls-alpn-01 challenge")
+    assert said.startswith(acme.CAUSES["connection"])
+    other = acme.translate(f"HTTP 403 {kind} - Invalid response from http://llm.example.test: 404")
+    assert other.startswith(acme.CAUSES["unauthorized"])
+
+
 def test_error_without_a_problem_type_is_told_as_it_is() -> None:
     said = acme.translate('performing request: Get "https://acme.lab/dir": dial tcp 10.91.0.3:443: connection refused')
     assert said.startswith("the CA could not be asked: ")

@@ -145,7 +145,7 @@ class DemoGateway:
         raise SetupError("this is the demo: nothing is written", f"on a server it would now be in {path}")
 
     def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
-        return self._server.machine.browse(directory)
+        return self._stage.server.machine.browse(directory)
 
     def export(self, draft: Draft) -> str:
         from .commands import export_of

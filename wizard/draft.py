@@ -11,6 +11,8 @@ from . import files, paths
 if TYPE_CHECKING:
     from .answers import AnswerProblem, Answers
 
+# What a look does without: DNS can be asked as soon as the domain is there.
+STAND_INS = {"email": "nobody@example.com"}
 LEAST: Mapping[str, Any] = {"version": 1, "tls": {"mode": "internal"}}
 
 
@@ -83,6 +85,8 @@ class Draft:
         for problem in self.problems():
             section, _, name = problem.key.partition(".")
             draft = draft.put(f"{section}.{name.partition('[')[0].partition('.')[0]}", None) if name else draft
+        if draft.given("tls.mode") == "acme":
+            draft = Draft({**draft.data, "tls": {**STAND_INS, **draft.data["tls"]}})
         if draft.given("tls.mode") is None or draft.problems():
             draft = Draft({**draft.data, "tls": LEAST["tls"]})
         try:

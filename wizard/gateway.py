@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import files, journal, paths, runs
-from .draft import LEAST, Draft, load_draft, save_draft
+from .draft import LEAST, STAND_INS, Draft, load_draft, save_draft
 from .model import Impact
 
 if TYPE_CHECKING:
@@ -263,9 +263,12 @@ def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Se
         asked: tuple[Question, ...] = ()
         if document["status"] != "skipped":
             asked = tuple(result.step.ask(dataclasses.replace(look, answers=answered), result.seen))
-        if any(is_about(problem, question) for problem in problems for question in asked):
-            # It was looked at with other answers than those that are being given.
-            document |= {"status": "skipped", "findings": [], "changes": []}
+        wrong = {question.key for problem in problems for question in asked if is_about(problem, question)}
+        if wrong:
+            # It was looked at with other answers than those that are being given: for what it would do, at least.
+            document |= {"status": "skipped", "changes": []}
+        if wrong - {f"tls.{key}" for key in STAND_INS}:
+            document["findings"] = []
         results.append(result)
         seen.append(SeenStep(result.step, document, asked))
         tell(seen[-1])

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import paths
 from .draft import LEAST, Draft
 from .engine import Step
 from .gateway import Gateway, Opening, Seen, SeenStep
@@ -193,6 +192,7 @@ class Plain:
                 continue
             if self._draft != before:
                 self._gateway.keep(self._draft)
+                self._teller.say("Looking again.")
                 self._look()
                 told = self._tell_findings(step, told)
 
@@ -207,7 +207,10 @@ class Plain:
 
     def _check_again(self, step: Step, told: list[Document], *, asked: bool) -> list[Document]:
         """Waits until what stands in the way is said to be put right. Returns what was told by then."""
-        self._teller.say(f"{step.title} is BLOCKED: what is marked so has to be put right first.")
+        if self._status(step) == "failed":
+            self._teller.say(f"{step.title} FAILED: what it would do leads nowhere. See: sudo vllm-https-setup plan")
+        else:
+            self._teller.say(f"{step.title} is BLOCKED: what is marked so has to be put right first.")
         back = ", b = the questions above" if asked else ""
         self._teller.ask(f"Enter = check again{back}", lambda: explain_step(self._teller, step))
         self._teller.say("Looking again.")
@@ -313,7 +316,7 @@ class Plain:
 
     def _follow(self, run: str) -> int:
         self._teller.title("Working")
-        return Following(self._gateway, self._teller, run).follow()
+        return Following(self._gateway, self._teller, run, self._draft).follow()
 
     def _prove(self) -> int:
         """Tries the endpoint, and says what it comes to. Returns the exit code."""
@@ -321,8 +324,6 @@ class Plain:
         self._teller.say("Final test")
         rows = self._gateway.prove(self._draft, lambda row: tell_row(self._teller, row))
         code = 5 if any(row["ok"] is False for row in rows) else 0
-        models = (row["detail"].removeprefix("200; lists ") for row in rows if row["id"] == "api.models" and row["ok"])
-        internal = self._draft.value("tls.mode") == "internal"
         document: Document = {
             "command": "apply",
             "exit_code": code,
@@ -330,16 +331,10 @@ class Plain:
             "continued": None,
             "warnings": [],
             "errors": [],
-            "steps": [],
             "tests": rows,
-            "endpoint": {
-                "base_url": self._seen.base_url,
-                "model": next(models, None),
-                "ca_file": paths.ROOT_CERTIFICATE if internal else None,
-            },
-            "log_path": None,
+            **self._seen.document(self._draft, rows),
         }
-        tell_result(self._teller, document, with_rows=False)
+        tell_result(self._teller, document, self._draft, with_rows=False)
         return code
 
     def _tell_left(self) -> None:

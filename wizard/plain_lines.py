@@ -87,6 +87,11 @@ class Teller:
             for part in _wrap(line, WIDTH, indent, under):
                 self._lines.write(f"{part}\n")
 
+    def show(self, text: str) -> None:
+        """The text line by line as it is, to be copied: nothing is wrapped."""
+        for line in self._readable(text).splitlines():
+            self._lines.write(f"{line}\n")
+
     def labelled(self, label: str, text: str, more: str | None = None) -> None:
         """The text with a word before it, and what there is more to say below."""
         self.say(text, f"  {label:<9} ", " " * 12)
@@ -96,7 +101,6 @@ class Teller:
     def title(self, text: str) -> None:
         self.say()
         self.say(text)
-        self.say("-" * min(len(text), WIDTH))
 
     def ask(self, prompt: str, explain: Callable[[], None]) -> str:
         """The line that is typed. `?` explains and asks again; raises Back for `b`, Quit for `q` and the end."""

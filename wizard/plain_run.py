@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from . import clients
+from .draft import Draft
 from .gateway import Gateway
 from .plain_lines import Teller
 from .progress import Progress
@@ -18,7 +20,9 @@ from .report import Document, Text
 
 LEVELS = {"ok": "ok", "info": "note", "warn": "warning", "drift": "to do", "blocked": "BLOCKED"}
 ROWS = {True: "ok", False: "FAILED", None: "not tried"}
+# The words of safety.py: a run's events are text.
 PROOF = "SSH proved from outside"
+DOUBTED = "Open a second SSH session"
 POLL_S = 0.1
 GOES_ON = "The run goes on by itself. To see it again: sudo vllm-https-setup"
 
@@ -26,8 +30,9 @@ GOES_ON = "The run goes on by itself. To see it again: sudo vllm-https-setup"
 class Following:
     """One run, from its beginning to its end."""
 
-    def __init__(self, gateway: Gateway, teller: Teller, run: str) -> None:
+    def __init__(self, gateway: Gateway, teller: Teller, run: str, draft: Draft) -> None:
         self._gateway = gateway
+        self._draft = draft
         self._teller = teller
         self._run = run
         self._asked_to_stop = False
@@ -47,8 +52,8 @@ class Following:
                 elif not self._goes_on(interrupts):
                     self._teller.say(GOES_ON)
                     return 0
-        document = self._gateway.report(self._run)
-        tell_result(self._teller, document, with_rows=not self._is_testing)
+            document = self._gateway.report(self._run)
+            tell_result(self._teller, document, self._draft, with_rows=not self._is_testing)
         return int(document["exit_code"])
 
     def _events(self) -> Iterator[Document | None]:
@@ -122,7 +127,7 @@ class Following:
                 self._is_doubt_told = False
             case "action_ended":
                 self._proof_until = None
-            case "progress" if "Open a second SSH session" in str(event["text"]):
+            case "progress" if DOUBTED in str(event["text"]):
                 self._tell_doubt()
             case "test":
                 if not self._is_testing:
@@ -174,7 +179,7 @@ def tell_row(teller: Teller, row: Document) -> None:
     teller.labelled(ROWS[row["ok"]], f"{row['id']}: {row['detail']}", remedy)
 
 
-def tell_result(teller: Teller, document: Document, *, with_rows: bool) -> None:
+def tell_result(teller: Teller, document: Document, draft: Draft, *, with_rows: bool) -> None:
     """What a run, or a test, came to: all that is not in order, and the summary."""
     teller.title("Result")
     for warning in document["warnings"]:
@@ -188,10 +193,11 @@ def tell_result(teller: Teller, document: Document, *, with_rows: bool) -> None:
             tell_findings(teller, findings)
     for row in document["tests"] if with_rows else ():
         tell_row(teller, row)
-    for line in summary_lines(document):
-        teller.say(line, under=" " * 10)
-
-
-def summary_lines(document: Document) -> list[str]:
-    """The last lines: what it comes to, the endpoint, the model, the root certificate, the log."""
-    return list(Text().closing(document))
+    closing = Text().closing(document)
+    if document["tests"] and document["exit_code"] in (0, 5):
+        teller.say(next(closing))
+        teller.say()
+        teller.show(clients.text(clients.summarize(document, draft.looked_with())))
+    else:
+        for line in closing:
+            teller.say(line, under=" " * 10)

@@ -20,20 +20,9 @@ from wizard.model import Action, Change, Output, Report, Status, TestRow
 from wizard.overlay import Overlay
 from wizard.report import document_of, row_document
 from wizard.server import FileState
-from wizard.session import Session, test_exit_code
+from wizard.session import View, test_exit_code
 
 RUN = "20261124T101500Z-1f3a"
-
-
-class DescribedSession(Session):
-    """A session of a described server: what is done to it is seen from then on."""
-
-    def __init__(self, described: Scenario, machine: type[DescribedMachine]) -> None:
-        self.began = time.monotonic()
-        overlay = Overlay(Facts(machine(described.description)))
-        self.look = replace(described.look(), server=overlay)
-        self.mask = self.look.mask
-        self.server = overlay  # type: ignore[assignment]
 
 
 class Told(NoWatcher):
@@ -78,7 +67,7 @@ class DescribedGateway:
     saved: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._session = DescribedSession(self.described, self.machine)
+        self._session = self._described(self.described)
         self._events: Sequence[Document | Callable[[], bool]] = self.events
         self._report: Document = {}
 
@@ -86,14 +75,19 @@ class DescribedGateway:
         draft = Draft.read(self.described.description.answers)
         return self.opening or Opening("gpu-01", "Ubuntu 24.04.3 LTS", draft)
 
-    def _with(self, draft: Draft) -> DescribedSession:
+    def _described(self, described: Scenario) -> View:
+        """A view of it: what is done to it is seen from then on."""
+        overlay = Overlay(Facts(self.machine(described.description)))
+        return View(replace(described.look(), server=overlay))
+
+    def _with(self, draft: Draft) -> View:
         self._session.look = replace(self._session.look, answers=draft.looked_with())
         return self._session
 
     def look(self, draft: Draft, tell: Callable[[SeenStep], None], *, again: bool = False) -> Seen:
         self.looks.append((draft, again))
         if again and self.repaired is not None:
-            self._session = DescribedSession(self.repaired, self.machine)
+            self._session = self._described(self.repaired)
         return look_at(self._with(draft), draft, tell)
 
     def prove(self, draft: Draft, tell: Callable[[Document], None]) -> list[Document]:

@@ -33,6 +33,14 @@ described = read_description(open("tests/servers/exposed.toml").read())
 look = Look(Overlay(Facts(DescribedMachine(described))), answers.load(described.answers), described.operator)
 assert any(result.actions for result in walk(STEPS, look))
 """
+WALK = """
+from tests.servers import scenario
+from tests.servers.gateway import DescribedGateway
+from tests.unit.test_plain import Enters
+from wizard.plain import Plain
+script = Enters()
+assert Plain(DescribedGateway(scenario.load("exposed")), script).run() == 0
+"""
 
 
 def loaded_by(code: str) -> set[str]:
@@ -51,7 +59,18 @@ def test_command_line_loads_no_library() -> None:
     assert not HEAVY & loaded_by("import wizard.cli")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["apply", "--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        ["apply", "--help"],
+        ["--nonsense"],
+        ["nonsense"],
+        ["--plain", "plan"],
+        ["--demo", "no"],
+    ],
+)
 def test_help_and_version_load_no_library(words: list[str]) -> None:
     code = "import contextlib, io\nfrom wizard.cli import main\nwith contextlib.redirect_stdout(io.StringIO()):\n"
     code += f"    with contextlib.suppress(SystemExit):\n        main({words!r})\n"
@@ -62,6 +81,17 @@ def test_first_screen_of_the_demo_needs_no_library() -> None:
     code = "from wizard.demo import DemoGateway\nDemoGateway('drifted').open()\n"
     assert not (HEAVY | SCREENS) & loaded_by(code)
     assert "pydantic" in loaded_by(f"{code}from wizard.draft import LEAST, Draft\nDraft(LEAST).problems()\n")
+
+
+@pytest.mark.parametrize("words", [[], ["--plain"], ["--demo"]])
+def test_call_without_a_terminal_loads_no_library(words: list[str]) -> None:
+    assert not (HEAVY | SCREENS) & loaded_by(f"from wizard.cli import main\nassert main({words!r}) == 2\n")
+
+
+def test_plain_loads_no_screen() -> None:
+    loaded = loaded_by(WALK)
+    assert not SCREENS & loaded
+    assert "pydantic" in loaded
 
 
 def test_plan_in_mode_internal_loads_neither_cryptography_nor_screens() -> None:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,18 @@ from tests.servers import scenario
 from tests.servers.gateway import RUN, DescribedGateway
 from tests.unit import certificates
 from tests.unit.test_dns import ELSEWHERE, HERE, Internet, zone
+from wizard import paths
 from wizard.answers import AnswersError, load
 from wizard.described import DescribedMachine, NotDescribed
 from wizard.draft import Draft
 from wizard.engine import fingerprints
 from wizard.gateway import Document, Opening
-from wizard.model import TestRow
+from wizard.model import Output, TestRow
 from wizard.plain import PAGES, Plain
 from wizard.plain_lines import Console, Lines, Teller
+from wizard.plain_run import DOUBTED, PROOF
 from wizard.runs import Busy, Holder
+from wizard.safety import Proof
 from wizard.server import Address, DnsAnswer, FileState, Listener, Request, Response
 
 ENTER = ""
@@ -74,7 +78,9 @@ def run(gateway: DescribedGateway, script: Script) -> int:
     """The exit code; what was shown has passed the checks that hold for all output."""
     code = Plain(gateway, script).run()
     assert not [char for char in script.shown if (ord(char) < 32 and char != "\n") or 0x7F <= ord(char) < 0xA0]
-    assert [line for line in script.shown.split("\n") if len(line) > 79] == []
+    # What is there to be copied is as it is: a shell takes no broken line.
+    told = script.shown.partition("Your API is at")[0]
+    assert [line for line in told.split("\n") if len(line) > 79] == []
     assert all(char not in script.shown for char in "✓✗")
     script.shown.encode(script.encoding)
     return code
@@ -151,6 +157,16 @@ class OnTheInternet(DescribedMachine):
             return FileState("file", self.files[path], 0o600, "root", "root")
         return self.description.files.get(path)
 
+    def command(self, argv: Sequence[str], **more: Any) -> Output:
+        """A unit that nobody described is one that systemd does not know."""
+        try:
+            return super().command(argv, **more)
+        except NotDescribed:
+            assert tuple(argv[:2]) == ("systemctl", "show"), argv
+            units = argv[argv.index("--") + 1 :]
+            blocks = (f"Id={unit}\nLoadState=not-found\nActiveState=inactive\nSubState=dead\n" for unit in units)
+            return Output(0, "\n".join(blocks))
+
     def names(self, directory: str) -> tuple[str, ...]:
         return self.description.directories.get(directory, ())
 
@@ -188,7 +204,7 @@ def test_mode_acme_asks_for_what_it_needs_and_looks_at_dns() -> None:
         "domain": "llm.example.com",
         "email": "ops@example.com",
     }
-    assert f"llm.example.com → {HERE}" in shown or HERE in shown
+    assert f"llm.example.com leads to this server: {HERE}" in shown
     assert gateway.kept[-1] == gateway.started[0]
 
 
@@ -206,20 +222,30 @@ def test_wrong_dns_blocks_and_is_looked_at_again_after_another_domain() -> None:
     }
 
 
-def test_mode_custom_checks_the_files_as_soon_as_both_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    chain, key = "/etc/ssl/llm/chain.pem", "/etc/ssl/llm/key.pem"
-    monkeypatch.setattr(OnTheInternet, "files", {chain: b"no PEM", key: b"no PEM"})
+PAIR = ("/etc/ssl/llm/chain.pem", "/etc/ssl/llm/key.pem")
+
+
+@pytest.mark.parametrize("is_right", [True, False], ids=["right", "wrong"])
+def test_mode_custom_checks_the_files_as_soon_as_both_are_named(
+    monkeypatch: pytest.MonkeyPatch, is_right: bool
+) -> None:
     gateway = gateway_of("exposed", machine=OnTheInternet)
-    lines = [*to_step("tls"), "3", certificates.DOMAIN, chain, key]
-    code, shown = walk(gateway, *lines)
-    assert code == 3
-    assert "TLS is BLOCKED" in shown
+    now = datetime.fromtimestamp(gateway.described.description.now, UTC)
+    begins, ends = now - certificates.DAY, now + 60 * certificates.DAY
+    ca = certificates.make_ca("Example Root", begins=begins, ends=ends)
+    leaf = certificates.make("llm", ca, names=(certificates.DOMAIN,), begins=begins, ends=ends)
+    key = (leaf if is_right else certificates.OTHER).key_pem
+    monkeypatch.setattr(OnTheInternet, "files", dict(zip(PAIR, (leaf.pem + ca.pem, key), strict=True)))
+    code, shown = walk(gateway, *to_step("tls"), "3", certificates.DOMAIN, *PAIR, ENTER, ENTER)
+    assert (code, len(gateway.started)) == ((0, 1) if is_right else (3, 0))
+    assert ("TLS is BLOCKED" in shown) != is_right
     assert gateway.kept[-1].data["tls"] == {
         "mode": "custom",
         "domain": certificates.DOMAIN,
-        "certificate": chain,
-        "private_key": key,
+        "certificate": PAIR[0],
+        "private_key": PAIR[1],
     }
+    assert "PRIVATE KEY" not in shown and key.split()[3].decode() not in "".join(shown.split())
 
 
 # ── answers ──
@@ -385,7 +411,7 @@ def test_answers_are_saved_and_the_script_written(tmp_path: Path, monkeypatch: p
     (saved, text), *_ = gateway.saved
     assert (saved, load(text.encode())) == (f"{tmp_path}/answers.yaml", gateway.open().draft.answers())
     assert (tmp_path / "there").read_text() == "#!/bin/sh\n"
-    assert "could not be written" in shown
+    assert "could not be written" in " ".join(shown.split())
 
 
 def test_wrong_answers_of_an_earlier_draft_are_named_and_taken_out() -> None:
@@ -489,6 +515,19 @@ def test_run_under_way_is_followed_from_its_beginning() -> None:
     code, shown = walk(gateway)
     assert code == 0 and gateway.looks == []
     assert f"Run {RUN} is under way" in shown and "\nPreflight\n" in shown
+
+
+def test_the_firewalls_proof_is_known_by_its_words() -> None:
+    waits = [change.wait_for for result in scenario.load("exposed").planned() for change in result.changes]
+    assert len([what for what in waits if what.startswith(PROOF)]) == 1
+    described = scenario.load("exposed")
+    about = described.description
+    reached = {target: replace(reach, state="unknown") for target, reach in about.reached.items()}
+    files = {**about.files, paths.CONFIRMED: None}
+    unsure = replace(about, connections={(22,): ()}, files=files, reached=reached)
+    look = replace(described, description=unsure).look()
+    doubted = Proof(look, (22,))(look.server)
+    assert doubted.done is None and DOUBTED in doubted.words
 
 
 def once(line: str) -> TYPES:

@@ -10,6 +10,7 @@ from .render import render
 PACKAGED_CADDYFILE = b"# The Caddyfile that the package brings\n"
 ADDITIONS = "/etc/caddy/vllm-https.d"
 SITE_FILE = "/etc/caddy/vllm-https.caddy"
+LOGGER = "vllm-https"
 CERTIFICATES = "/etc/caddy/vllm-https"
 CERTIFICATE, KEY = f"{CERTIFICATES}/certificate.pem", f"{CERTIFICATES}/key.pem"
 
@@ -28,18 +29,28 @@ def render_caddyfile(look: Look, upstream: str) -> str:
         hosts=find_hosts(look),
         protocols="h1 h2 h3" if look.answers.proxy.http3 else "h1 h2",
         additions=ADDITIONS,
+        log_filter=_log_filter(),
         site=render_site(look, upstream),
         catch_all=render_catch_all(look).rstrip("\n"),
     )
 
 
-def render_catch_all(look: Look) -> str:
-    """The answer for every other name and Host."""
-    return render("catch_all.caddy.j2", mode=look.answers.tls.mode, http=serves_http(look), errors=_errors())
+def render_catch_all(look: Look, *, imported: bool = False) -> str:
+    """The answer for every other name and Host. Imported into another's Caddyfile it logs nothing: what their sites
+    leave out of their logs would come here too."""
+    return render(
+        "catch_all.caddy.j2",
+        mode=look.answers.tls.mode,
+        http=serves_http(look),
+        imported=imported,
+        access_log=look.answers.proxy.access_log,
+        logger=LOGGER,
+        errors=_errors(),
+    )
 
 
-def render_site(look: Look, upstream: str) -> str:
-    """Our site alone, without global options."""
+def render_site(look: Look, upstream: str, *, imported: bool = False) -> str:
+    """Our site alone, without global options; `imported` into another's Caddyfile, it sees to its logs by itself."""
     proxy, tls = look.answers.proxy, look.answers.tls
     hosts = find_hosts(look) if tls.mode == "internal" else (tls.domain or "",)
     return render(
@@ -48,7 +59,11 @@ def render_site(look: Look, upstream: str) -> str:
         http_site=f"http://{tls.domain}" if serves_http(look) else "",
         tls=_tls(look),
         upstream=upstream,
+        imported=imported,
         access_log=proxy.access_log,
+        logger=LOGGER,
+        log_hosts=" ".join(dict.fromkeys(one for host in hosts for one in (host, url_host(host)))),
+        log_filter=_log_filter(),
         hsts=proxy.hsts,
         compression=" ".join(proxy.compression),
         read_timeout=proxy.read_timeout,
@@ -70,6 +85,10 @@ def _tls(look: Look) -> str:
     lines += [] if serves_http(look) else ["disable_http_challenge"]
     inner = "".join(f"\t\t\t{line}\n" for line in lines)
     return f"tls {{\n\t\tissuer acme {{\n{inner}\t\t}}\n\t}}"
+
+
+def _log_filter() -> str:
+    return render("log_filter.caddy.j2").rstrip("\n")
 
 
 def _errors() -> str:

@@ -36,7 +36,7 @@ def lines_of(text: str) -> list[str]:
 def check(look: Look, state: FileState, upstream: str, validate: tuple[str, ...]) -> Iterator[Finding]:
     """The import line and our site; or what stands in the way of both."""
     theirs = "\n".join(line for line in state.text.splitlines() if line.strip() != IMPORT) + "\n"
-    site = HEADER + "\n" + render_site(look, upstream)
+    site = HEADER + "\n" + render_site(look, upstream, imported=True)
     ours, problem = choose(look, theirs, site)
     if problem is not None:
         yield problem
@@ -62,7 +62,7 @@ def choose(look: Look, theirs: str, site: str) -> tuple[str, Finding | None]:
     """Our site, with an answer for unknown names where theirs has none; or what is in the way."""
     if look.server.read("/usr/bin/caddy") is None:
         return site, None
-    whole = site + "\n" + render_catch_all(look)
+    whole = site + "\n" + render_catch_all(look, imported=True)
     error = ""
     for ours in (whole, site):
         argv = ("caddy", "adapt", "--adapter", "caddyfile", "--config", "-")

@@ -6,10 +6,9 @@ import time
 
 from . import files
 from .facts import Facts
-from .model import TIMED_OUT, Action, Output, Remove, Run, SetupError, Wait, Write
+from .model import Action, Output, Remove, Run, SetupError, Wait, Write
 from .system import RealMachine
-
-MOST_BETWEEN_LOOKS_S = 1.0
+from .waiting import wait
 
 
 class LiveServer(Facts):
@@ -68,22 +67,9 @@ class LiveServer(Facts):
         )
 
     def _wait(self, action: Wait) -> Output:
-        self.refresh()
-        until = time.monotonic() + action.timeout_s
-        interval, said = action.interval_s, ""
-        while True:
-            probe = action.until(self)
-            if probe.words != said:
-                said = probe.words
-                self.machine.observer.progress(said)
-            if probe.done:
-                return Output(0, probe.detail)
-            left = until - time.monotonic()
-            if probe.done is False or left <= 0:
-                if probe.done is False:
-                    return Output(1, "", f"{action.what}: {probe.detail}")
-                late = f"not within {action.timeout_s:.0f} s: {probe.detail}. {action.late}"
-                return Output(TIMED_OUT, "", f"{action.what}: {late}".strip())
-            time.sleep(min(interval, left))
-            interval = min(interval * 1.2, MOST_BETWEEN_LOOKS_S)
+        def sleep(seconds: float) -> None:
+            time.sleep(seconds)
             self.refresh()
+
+        self.refresh()
+        return wait(self, action, clock=time.monotonic, sleep=sleep, tell=self.machine.observer.progress)

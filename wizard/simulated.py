@@ -19,7 +19,6 @@ from .answers import Answers
 from .described import DescribedMachine, Description, Table
 from .facts import Facts
 from .model import (
-    TIMED_OUT,
     Action,
     CaddyRuns,
     Effect,
@@ -38,6 +37,7 @@ from .paths import CADDYFILE, REVERT_SERVICE
 from .server import DnsAnswer, FileState, Firewall, Package, Reach, Request, Response, Target, Unit
 from .simulated_web import Web, loaded_rules
 from .system import Nobody, Observer, written_out
+from .waiting import wait
 
 VLLM = "vllm.service"
 CHAIN, KEY = "/etc/ssl/llm/chain.pem", "/etc/ssl/llm/key.pem"
@@ -46,7 +46,6 @@ PAIRS = (CHAIN, KEY, OLD_CHAIN, OLD_KEY)
 DAY_S = 86400
 CLIENT = "192.0.2.2"
 NAMESPACE_S = 0.35
-MOST_BETWEEN_LOOKS_S = 0.5
 
 
 class Clock:
@@ -344,21 +343,7 @@ class SimulatedServer(Overlay):
         return Output(0, text)
 
     def _wait(self, action: Wait) -> Output:
-        until = self.clock.now() + action.timeout_s
-        interval, said = action.interval_s, ""
-        while True:
-            probe = action.until(self)
-            if probe.words != said:
-                said = probe.words
-                self.observer.progress(said)
-            if probe.done:
-                self._perform(action)
-                return Output(0, probe.detail)
-            left = until - self.clock.now()
-            if probe.done is False or left <= 0:
-                if probe.done is False:
-                    return Output(1, "", f"{action.what}: {probe.detail}")
-                late = f"not within {action.timeout_s:.0f} s: {probe.detail}. {action.late}"
-                return Output(TIMED_OUT, "", f"{action.what}: {late}".strip())
-            self.clock.sleep(min(interval, left))
-            interval = min(interval * 1.2, MOST_BETWEEN_LOOKS_S)
+        output = wait(self, action, clock=self.clock.now, sleep=self.clock.sleep, tell=self.observer.progress)
+        if output.ok:
+            self._perform(action)
+        return output

@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -145,6 +147,41 @@ def test_key_is_in_no_file_no_output_and_no_argument_list(
     assert processes.caught == set()
     assert processes.vllm_has_it
     assert {"apt-get", "sshd", "systemctl"} <= processes.programs
+
+
+def test_key_is_in_no_log_however_a_request_brings_it(operator: Operator) -> None:
+    """Hosts that Caddy serves though they are not written as in its Caddyfile, unknown ones, and broken answers."""
+    server = operator.server
+    assert operator.apply()["exit_code"] == 0
+    own = [server.name, server.name.upper(), server.address, f"[{server.address6}]", f"[{server.address6}]:443"]
+    cases = [(host, "200") for host in own] + [("unknown.example", "404")]
+    config = f'header = "Authorization: Bearer {CANARY}"\nheader = "X-Api-Key: {CANARY}"\n'
+    argv = ["curl", "-sk", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", "-K", "-"]
+
+    def ask(host: str, path: str, words: Sequence[str] = ()) -> str:
+        query = f"?api_key={quote(CANARY, safe='')}&key={quote(CANARY, safe='')}"
+        url = f'header = "Host: {host}"\nurl = "https://{server.address}{path}{query}"\n'
+        return operator.lab.outside.run([*argv, *words], stdin=(config + url).encode(), check=False).stdout
+
+    since = time.time()
+    assert [(host, ask(host, "/v1/models")) for host, _ in cases] == cases
+    server.put("/etc/vllm-standin.json", b'{"repeat": 1000, "token_ms": 20}')
+    body = json.dumps({"model": "phi-4-mini", "stream": True, "messages": [{"role": "user", "content": "x"}]})
+    with ThreadPoolExecutor() as pool:
+        words = ["-H", "Content-Type: application/json", "-d", body]
+        answer = pool.submit(ask, server.name, "/v1/chat/completions", words)
+        time.sleep(1.5)
+        server.run(["systemctl", "kill", "-s", "KILL", "vllm.service"])
+        assert answer.result() == "200"
+    journal = server.run(["journalctl", "-o", "export", "--no-pager"]).stdout
+    assert "aborting with incomplete response" in journal
+    assert not found_in(journal.encode())
+    assert leaks_on_disk(server) == [ENV_FILE]
+    log = operator.file("/var/log/caddy/vllm-https.log")
+    assert log is not None
+    records = [json.loads(line) for line in log.decode().splitlines()]
+    asked = [one["request"]["host"] for one in records if one["ts"] > since]
+    assert asked == [*(host for host, _ in cases), server.name]
 
 
 def test_key_in_the_last_words_of_a_failed_vllm_is_masked(operator: Operator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import threading
@@ -43,8 +44,8 @@ FAILURES = {"broken.example.com.": dns.rcode.SERVFAIL, "refused.example.com.": d
 class NameServer:
     """Answers over UDP and TCP at one port of loopback; `recursion` has each question's RD flag."""
 
-    udp: socket.socket = field(default_factory=lambda: socket.socket(type=socket.SOCK_DGRAM))
-    tcp: socket.socket = field(default_factory=socket.socket)
+    udp: socket.socket
+    tcp: socket.socket
     recursion: list[bool] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
     drops: int = 0
@@ -55,9 +56,6 @@ class NameServer:
         return int(self.udp.getsockname()[1])
 
     def open(self) -> None:
-        self.udp.bind(("127.0.0.1", 0))
-        self.tcp.bind(("127.0.0.1", self.port))
-        self.tcp.listen()
         self.threads = [threading.Thread(target=serve) for serve in (self._serve_udp, self._serve_tcp)]
         for thread in self.threads:
             thread.start()
@@ -122,9 +120,26 @@ class NameServer:
             response.set_rcode(dns.rcode.NXDOMAIN)
 
 
+def bind_both(tries: int = 20) -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP at the same port. The one that is free for UDP may be another's for TCP: then the next is tried."""
+    while True:
+        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        try:
+            udp.bind(("127.0.0.1", 0))
+            tcp.bind(udp.getsockname())
+            tcp.listen()
+            return udp, tcp
+        except OSError as error:
+            udp.close()
+            tcp.close()
+            tries -= 1
+            if error.errno != errno.EADDRINUSE or not tries:
+                raise
+
+
 @pytest.fixture
 def name_server() -> Iterator[NameServer]:
-    server = NameServer()
+    server = NameServer(*bind_both())
     server.open()
     yield server
     server.close()

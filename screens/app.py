@@ -10,6 +10,7 @@ from typing import Any
 
 from textual.app import App
 from textual.theme import BUILTIN_THEMES
+from textual.timer import Timer
 
 from wizard import clients
 from wizard.draft import Draft
@@ -25,6 +26,7 @@ from .run_state import RunState
 
 Document = dict[str, Any]
 
+REDRAW_S = 0.2
 SCROLLBAR = {
     **dict.fromkeys(("scrollbar", "scrollbar-hover", "scrollbar-active"), "ansi_bright_black"),
     **dict.fromkeys(("scrollbar-background", "scrollbar-background-hover"), "ansi_default"),
@@ -64,6 +66,7 @@ class WizardApp(App[int]):
         self.is_proved = False
         self.trouble: desk.Trouble | None = None
         self.last_words = ""
+        self._redrawing: Timer | None = None
         self._typing: asyncio.TimerHandle | None = None
         self.register_theme(THEME)
         self.theme = "terminal"
@@ -201,7 +204,13 @@ class WizardApp(App[int]):
     def is_looking(self) -> bool:
         return self.looking != 0
 
+    def _redraw_soon(self) -> None:
+        """At most a few times a second: apt says more than a slow line carries, and than anybody reads."""
+        if self._redrawing is None:
+            self._redrawing = self.set_timer(REDRAW_S, self._redraw)
+
     def _redraw(self) -> None:
+        self._redrawing = None
         if self.page is not None:
             self.page.seen()
             self.frame.redraw()
@@ -257,7 +266,7 @@ class WizardApp(App[int]):
             self.rows = self.run_state.rows
             if not isinstance(self.page, TestPage):
                 await self.go(TestPage())
-        self._redraw()
+        self._redraw_soon()
 
     async def on_ended(self, message: desk.Ended) -> None:
         from .outcome import OutcomePage

@@ -15,6 +15,7 @@ from wizard.report import SIGNS
 Document = dict[str, Any]
 Line = Content
 
+DEMO = " DEMO: nothing is changed "
 STYLES = {"ok": "$success", "info": "dim", "warn": "bold $warning", "drift": "$accent", "blocked": "bold $error"}
 ROW_STYLES = {True: ("✓", "$success"), False: ("✗", "bold $error"), None: ("!", "bold $warning")}
 IMPACTS = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from textual.app import ComposeResult
 from textual.content import Content
 
-from wizard import clients
+from wizard import clients, paths
 
 from .block import Block
 from .desk import Answered
@@ -48,6 +48,13 @@ class SummaryPage(Page):
         yield Block(self._checks, classes="gap")
         yield Block(self._try, classes="gap", id="try")
 
+    def on_mount(self) -> None:
+        """What is printed after the end is kept in a file as well: the terminal may be gone by then."""
+        wizard = self.wizard
+        if not wizard.gateway.is_demo:
+            text = clients.text(self.summary)
+            wizard.desk.order(lambda: wizard.gateway.write(paths.CLIENTS, text), alone=False)
+
     def _endpoint(self, width: int, height: int) -> Content:
         model = f"    model  {self.summary.model}"
         return Content.assemble("  ", (clean(self.summary.base_url), "bold $accent"), fit(model, width))
@@ -69,6 +76,7 @@ class SummaryPage(Page):
             yield Content(f"  {clean(summary.fetch_root)}")
         yield from (Content(f"  {line}") for line in fold_command(clean(summary.laptop), width - 2))
         yield Content.assemble(("  the key:  ", "dim"), clean(summary.key_command))
+        yield Content.assemble(("  undo:     ", "dim"), clean(summary.undo))
         if self.arrived:
             yield Content.assemble(("✓ ", "$success"), fit(self.arrived, width - 2))
         else:

@@ -10,6 +10,7 @@ from typing import Any
 
 from textual.app import App
 from textual.theme import BUILTIN_THEMES
+from textual.timer import Timer
 
 from wizard import clients
 from wizard.draft import Draft
@@ -25,6 +26,7 @@ from .run_state import RunState
 
 Document = dict[str, Any]
 
+REDRAW_S = 0.2
 SCROLLBAR = {
     **dict.fromkeys(("scrollbar", "scrollbar-hover", "scrollbar-active"), "ansi_bright_black"),
     **dict.fromkeys(("scrollbar-background", "scrollbar-background-hover"), "ansi_default"),
@@ -39,7 +41,6 @@ THEME = replace(
     accent="ansi_cyan",
     variables={**BUILTIN_THEMES["ansi-dark"].variables, **SCROLLBAR},
 )
-TYPING_PAUSE_S = 0.4
 
 
 class WizardApp(App[int]):
@@ -47,6 +48,7 @@ class WizardApp(App[int]):
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "vllm-https-setup"
+    typing_pause_s = 0.4
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__()
@@ -64,6 +66,7 @@ class WizardApp(App[int]):
         self.is_proved = False
         self.trouble: desk.Trouble | None = None
         self.last_words = ""
+        self._redrawing: Timer | None = None
         self._typing: asyncio.TimerHandle | None = None
         self.register_theme(THEME)
         self.theme = "terminal"
@@ -180,7 +183,7 @@ class WizardApp(App[int]):
             self._typing = None
         if typed:
             self.looking = -1
-            self._typing = asyncio.get_running_loop().call_later(TYPING_PAUSE_S, self._answered)
+            self._typing = asyncio.get_running_loop().call_later(self.typing_pause_s, self._answered)
             self._redraw()
         else:
             self._answered()
@@ -201,7 +204,13 @@ class WizardApp(App[int]):
     def is_looking(self) -> bool:
         return self.looking != 0
 
+    def _redraw_soon(self) -> None:
+        """At most a few times a second: apt says more than a slow line carries, and than anybody reads."""
+        if self._redrawing is None:
+            self._redrawing = self.set_timer(REDRAW_S, self._redraw)
+
     def _redraw(self) -> None:
+        self._redrawing = None
         if self.page is not None:
             self.page.seen()
             self.frame.redraw()
@@ -257,7 +266,7 @@ class WizardApp(App[int]):
             self.rows = self.run_state.rows
             if not isinstance(self.page, TestPage):
                 await self.go(TestPage())
-        self._redraw()
+        self._redraw_soon()
 
     async def on_ended(self, message: desk.Ended) -> None:
         from .outcome import OutcomePage
@@ -297,7 +306,7 @@ class WizardApp(App[int]):
 
     def _handle_exception(self, error: Exception) -> None:
         """A sentence on the terminal, and the traceback into a file: Textual's own would show locals, secrets too."""
-        from .farewell import report_crash
+        from .farewell import words_of_defect
 
         self._return_code = 1
         import os
@@ -307,7 +316,7 @@ class WizardApp(App[int]):
         if self._exception is None:
             self._exception = error
             self._exception_event.set()
-        self.last_words = report_crash(error, demo=self.gateway.is_demo)
+        self.last_words = words_of_defect(self, error)
         self._close_messages_no_wait()
 
 

@@ -8,7 +8,9 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.reactive import Reactive
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input
 
 from .block import Block
@@ -20,6 +22,7 @@ Draw = Callable[[int, int], Content]
 
 class Dialog(ModalScreen[None]):
     CSS_PATH = "dialogs.tcss"
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
 
     def keys_line(self, *pairs: tuple[str, str]) -> Block:
         parts = [Content.assemble((key, "bold"), f" {label}") for key, label in pairs]

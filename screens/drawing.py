@@ -21,7 +21,7 @@ IMPACTS = {
     "none": "interrupts nothing",
     "reload caddy": "interrupts nothing",
     "restart caddy": "Caddy restarts: a second without HTTPS",
-    "restart vllm": "vLLM restarts: no API while it loads",
+    "restart vllm": "vLLM restarts: no API meanwhile",
 }
 
 
@@ -69,15 +69,22 @@ def finding_lines(findings: Sequence[Document], width: int, room: int = ROOM) ->
     if len(whole) <= room:
         yield from whole
         return
-    quiet = [finding for finding in findings if finding["level"] == "ok" and ".dns_" not in finding["key"]]
-    counted = quiet if len(findings) > room else []
+    loud = [line for finding in findings if finding["level"] != "ok" for line in finding_short(finding, width)]
+    quiet = sorted((one for one in findings if one["level"] == "ok"), key=lambda one: ".dns_" not in one["key"])
+    left = max(room - len(loud) - 1, 0)
+    counted = quiet[left:] if len(quiet) > left + 1 else []
     for finding in findings:
-        if finding["level"] == "blocked":
-            yield from finding_in_full(finding, width)
-        elif finding not in counted:
-            yield Content.assemble(sign_of(finding), fit(finding["summary"], width - 2))
+        if finding not in counted:
+            yield from finding_short(finding, width)
     if counted:
         yield Content.assemble(sign_of(counted[0]), f"{len(counted)} more in order", ("  (d)", "dim"))
+
+
+def finding_short(finding: Document, width: int) -> Iterator[Line]:
+    if finding["level"] == "blocked":
+        yield from finding_in_full(finding, width)
+    else:
+        yield Content.assemble(sign_of(finding), fit(finding["summary"], width - 2))
 
 
 def sign_of(finding: Document) -> tuple[str, str]:
@@ -93,8 +100,8 @@ def finding_in_full(finding: Document, width: int) -> Iterator[Line]:
     if blocks:
         yield from wrapped(finding["remedy"] or "", width, indent="  ")
         evidence = finding["evidence"]
-        if evidence.get("found") and evidence.get("wanted"):
-            both = f"found: {in_words(evidence['found'])}   wanted: {in_words(evidence['wanted'])}"
+        if evidence.get("found") and "wanted" in evidence:
+            both = f"found: {in_words(evidence['found'])}   wanted: {in_words(evidence['wanted']) or 'no such record'}"
             yield from wrapped(both, width, "dim", "  ")
 
 
@@ -131,14 +138,16 @@ def change_words(change: Document) -> str:
             return f"{kind} {change['path']}"
 
 
-def change_lines(changes: Sequence[Document], width: int, *, diffs: bool = True) -> Iterator[Line]:
-    """The commands and the diffs of a plan."""
+def change_lines(
+    changes: Sequence[Document], width: int, *, diffs: bool = True, context: bool = True
+) -> Iterator[Line]:
+    """The commands and the diffs of a plan; the diffs with the lines around what changes, or without."""
     for change in changes:
         interrupts = change["impact"] not in ("none", "reload caddy")
         words = fit(change_words(change), width - (len(change["impact"]) + 3 if interrupts else 0))
         yield Content.assemble(words, (f"  [{change['impact']}]", "bold $warning") if interrupts else "")
         for line in change.get("diff", "").splitlines()[2:] if diffs else ():
-            if not line.startswith("@@"):
+            if line[:1] in "+-" or (context and not line.startswith("@@")):
                 yield Content.styled(f"    {fit(line, width - 4)}", diff_style(line))
 
 
@@ -156,8 +165,12 @@ def plan_lines(changes: Sequence[Document], width: int, height: int) -> Iterator
         yield Content.assemble(("Will do", "bold"), f"   {counted(changes)}: w shows them")
         return
     yield Content.assemble(("Will do", "bold"), (f"   {IMPACTS[worst]}", "" if worst == "restart vllm" else "dim"))
-    with_diffs = list(change_lines(changes, width))
-    yield from with_diffs if len(with_diffs) < height else change_lines(changes, width, diffs=False)
+    for whole in (change_lines(changes, width), change_lines(changes, width, context=False)):
+        lines = list(whole)
+        if len(lines) < height:
+            yield from lines
+            return
+    yield from change_lines(changes, width, diffs=False)
 
 
 def counted(changes: Sequence[Document]) -> str:

@@ -13,12 +13,13 @@ def words_after(wizard: WizardApp) -> str:
     """What the end of the wizard leaves, and what to type next."""
     from wizard import clients
 
+    from .drawing import clean
     from .summary import SummaryPage
 
     if wizard.gateway.is_demo:
         return "That was the demo: nothing was changed. On a server: sudo vllm-https-setup"
     if isinstance(wizard.page, SummaryPage):
-        return clients.text(wizard.summary)
+        return clean(clients.text(wizard.summary))
     if wizard.run_id is not None and wizard.report is None and wizard.run_state.exit_code is None:
         return f"Run {wizard.run_id} goes on. sudo vllm-https-setup shows it again."
     if wizard.report is not None:
@@ -30,22 +31,12 @@ def words_after(wizard: WizardApp) -> str:
     return "Nothing was changed. Your answers are kept: sudo vllm-https-setup goes on from there."
 
 
-def report_crash(error: BaseException, *, demo: bool) -> str:
-    """Writes the traceback, without its locals, where only root reads it; returns the sentence for people."""
-    text = "".join(traceback.format_exception(error))
-    kept = ""
-    if not demo:
-        from wizard import files, paths
-        from wizard.model import SetupError
-
-        try:
-            files.make_directories(paths.LOG, 0o750)
-            files.write(f"{paths.LOG}/wizard.log", text.encode(), mode=0o600)
-            kept = f" The details are in {paths.LOG}/wizard.log."
-        except SetupError:
-            kept = ""
+def words_of_defect(wizard: WizardApp, error: BaseException) -> str:
+    """The sentence for people. The traceback, without its locals, goes where root alone reads it."""
+    kept = wizard.gateway.note_defect("".join(traceback.format_exception(error)))
     at = traceback.extract_tb(error.__traceback__)[-1]
+    more = f" The details are in {kept}." if kept else ""
     return (
-        f"This should not have happened: {type(error).__name__} at {at.name}, line {at.lineno}.{kept}\n"
+        f"This should not have happened: {type(error).__name__} at {at.name}, line {at.lineno}.{more}\n"
         "A run that was under way goes on. Start again: sudo vllm-https-setup"
     )

@@ -59,7 +59,7 @@ class Choices(Block, can_focus=True):
     def _each(self, width: int) -> Iterator[Content]:
         one = self.question.kind is Kind.ONE
         if not one or not self.question.key.endswith(".mode"):
-            yield Content(f"{self.question.label}:")
+            yield Content(f"{clean(self.question.label)}:")
         for number, choice in enumerate(self.question.choices):
             on, here = self._is_on(number), self.has_focus and number == self.at
             mark = ("(•)" if on else "( )") if one else ("[x]" if on else "[ ]")
@@ -125,20 +125,16 @@ class Typed(Vertical):
     def __init__(self, question: Question, draft: Draft) -> None:
         super().__init__()
         self.question = question
-        self._first = question.write(draft.given(question.key))
+        self.line = Line(question.write(draft.given(question.key)), clean(question.otherwise))
         self._said = ""
 
     def compose(self) -> ComposeResult:
         with Horizontal():
-            yield Static(self.question.label, classes="label", markup=False)
-            yield Line(self._first, clean(self.question.otherwise))
+            yield Static(clean(self.question.label), classes="label", markup=False)
+            yield self.line
             if self.question.note:
-                yield Static(self.question.note, classes="note", markup=False)
+                yield Static(clean(self.question.note), classes="note", markup=False)
         yield Block(lambda width, height: stacked(wrapped(self._said, width, "$error") if self._said else ()))
-
-    @property
-    def line(self) -> Line:
-        return self.query_one(Line)
 
     def take(self, question: Question, draft: Draft) -> None:
         """Another draft; what is being typed stays as it is."""
@@ -158,7 +154,8 @@ class Typed(Vertical):
         """What is wrong with the answer; "" where nothing is."""
         if problem != self._said:
             self._said = problem
-            self.query_one(Block).refresh(layout=True)
+            for block in self.query(Block):
+                block.refresh(layout=True)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

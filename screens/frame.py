@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input
 
 from .block import Block
@@ -25,6 +28,8 @@ SIGNS = {"done": ("✓", "$success"), "here": ("▸", "bold"), "wrong": ("✗", 
 
 class Frame(Screen[None]):
     CSS_PATH = "frame.tcss"
+    # Textual's own repaints the whole screen when the focus moves: 5 KiB over the line for each Tab.
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (NARROW, "-wide")]  # noqa: RUF012
 
     def compose(self) -> ComposeResult:
@@ -32,6 +37,7 @@ class Frame(Screen[None]):
         yield Block(lambda width, height: Content.styled("─" * width, "dim"), classes="rule")
         with Horizontal(id="middle"):
             yield Block(self._rail, id="rail")
+            yield Block(lambda width, height: stacked([Content.styled("│", "dim")] * height), id="edge")
             yield Vertical(id="body")
         yield Block(lambda width, height: Content.styled("─" * width, "dim"), classes="rule")
         yield Block(self._keys, id="keys")
@@ -51,8 +57,7 @@ class Frame(Screen[None]):
         with self.app.batch_update():
             await body.remove_children()
             await body.mount(page)
-            first = next((one for one in page.query("*") if one.can_focus and one.display), None)
-            self.set_focus(first, scroll_visible=False)
+            self.set_focus(page.first_focus(), scroll_visible=False)
             self.redraw()
 
     def redraw(self) -> None:
@@ -76,20 +81,14 @@ class Frame(Screen[None]):
         return f"{names.index(at) + 1}/{len(names)} {dict(RAIL)[at]}" if at in names else ""
 
     def _rail(self, width: int, height: int) -> Content:
-        lines = []
         at = self.page.at if self.page else ""
         names = [name for name, _ in RAIL]
         place = names.index(at) if at in names else (len(names) if at == "done" else -1)
-        for number in range(height if height < 1000 else len(RAIL)):
-            text, style = "", ""
-            if number < len(RAIL):
-                name, label = RAIL[number]
-                sign, style = SIGNS[self._standing(name, number, place)]
-                text = f" {sign} {label}"
-            bold = "bold" if number == place else ("" if number < place else "dim")
-            lines.append(
-                Content.assemble((text[:2], style), (text[2:], bold), " " * (width - 2 - len(text)), ("│", "dim"), " ")
-            )
+        lines = []
+        for number, (name, label) in enumerate(RAIL):
+            sign, style = SIGNS[self._standing(name, number, place)]
+            weight = "bold" if number == place else ("" if number < place else "dim")
+            lines.append(Content.assemble(" ", (sign, style), " ", (label, weight)))
         return stacked(lines)
 
     def _standing(self, name: str, number: int, place: int) -> str:
@@ -121,8 +120,8 @@ class Frame(Screen[None]):
             end = Content.assemble((name, "bold"), f" {label}" if label else "")
             line = Content(gap).join([*(self._key(key, short=short) for key in self.active_keys()), end])
             if line.cell_length <= width:
-                break
-        return line
+                return line
+        return stacked(packed([*(self._key(key, short=True) for key in self.active_keys()), end], width))
 
     def _key(self, key: Key, *, short: bool) -> Content:
         typing = isinstance(self.focused, Input)
@@ -152,6 +151,10 @@ class Frame(Screen[None]):
                 event.stop()
                 key.act()
                 return
+        if event.key in ("pageup", "pagedown") and self.page is not None:
+            event.stop()
+            self.page.turn(up=event.key == "pageup")
+            return
         move = {"down": self.focus_next, "up": self.focus_previous}.get(event.key)
         if move is not None:
             event.stop()
@@ -162,3 +165,15 @@ class Frame(Screen[None]):
         for key in self.active_keys():
             if "enter" in key.names:
                 key.act()
+
+
+def packed(parts: Iterable[Content], width: int) -> Iterator[Content]:
+    """The parts on as few lines as they fit on."""
+    line = Content("")
+    for part in parts:
+        if line and line.cell_length + part.cell_length + 1 > width:
+            yield line
+            line = part
+        else:
+            line = Content(" ").join([line, part]) if line else part
+    yield line

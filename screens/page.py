@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.widget import Widget
 
 from .block import Block, Draw
 from .drawing import stacked, wrapped
@@ -69,6 +70,15 @@ class Page(Vertical):
         for name, draw in draws.items():
             for block in self.query(f"#{name}").results(Block):
                 block.draw_as(draw)
+
+    def turn(self, *, up: bool) -> None:
+        """Scrolls what there is to scroll here by a page."""
+        scroll = next(iter(self.query(VerticalScroll)), None) or self
+        scroll.scroll_page_up(animate=False) if up else scroll.scroll_page_down(animate=False)
+
+    def first_focus(self) -> Widget | None:
+        """What has the focus when the page comes."""
+        return next((one for one in self.query("*") if one.can_focus and one.display), None)
 
     def seen(self) -> None:
         """Something was seen, answered or told: show it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.widget import Widget
 
 from wizard.gateway import SeenStep
 from wizard.questions import Kind, Question
@@ -31,6 +33,7 @@ class StepPage(Page):
         self._asked: tuple[Question, ...] = ()
         self._going_on = False
         self._warned = ""
+        self._showing = asyncio.Lock()
 
     @property
     def step_seen(self) -> SeenStep | None:
@@ -58,14 +61,19 @@ class StepPage(Page):
     def compose(self) -> ComposeResult:
         self._take_words()
         yield from self.head()
-        found, asked = Block(self._findings, id="findings"), Vertical(id="questions")
+        self._asked = self.step_seen.questions if self.step_seen else ()
+        fields = [field_for(question, self.wizard.draft) for question in self._asked]
+        found, asked = Block(self._findings, id="findings"), Vertical(*fields, id="questions")
+        self._part(found, asked)
         # What the answers bring about is below them: DNS, the certificate.
         yield from (asked, found) if self.at == "tls" else (found, asked)
         yield Block(self._warning, id="warning")
-        yield Block(self._plan, id="plan", classes="fill")
+        plan = Block(self._plan, id="plan", classes="fill")
+        plan.display = self._has_plan
+        yield plan
 
-    async def on_mount(self) -> None:
-        await self._show_questions()
+    def on_mount(self) -> None:
+        self._show_problems()
 
     def note(self) -> str:
         return "checking …" if self.wizard.is_looking else ""
@@ -75,10 +83,11 @@ class StepPage(Page):
             return Content.styled("This is being looked at …", "dim")
         return stacked(finding_lines(self.findings, width, 8 if self.at == "tls" else ROOM))
 
+    @property
+    def _has_plan(self) -> bool:
+        return self.step_seen is not None and self.step_seen.report["status"] not in ("blocked", "skipped")
+
     def _plan(self, width: int, height: int) -> Content:
-        seen = self.step_seen
-        if seen is None or seen.is_blocked or seen.report["status"] == "skipped":
-            return Content("")
         return stacked([Content(""), *plan_lines(self.changes, width, height - 1)], height, ": w shows all")
 
     def _warning(self, width: int, height: int) -> Content:
@@ -101,6 +110,7 @@ class StepPage(Page):
         known = {field.question.key: field for field in self.fields}
         if [(one.key, one.kind) for one in asked] != [(one.key, one.kind) for one in self._asked]:
             had_focus = self.screen.focused is None
+            self._asked = asked
             kept = {one.key: known[one.key] for one in asked if one.key in known}
             for key, field in known.items():
                 if key not in kept:
@@ -109,25 +119,27 @@ class StepPage(Page):
                 if question.key not in kept:
                     before = number if number < len(place.children) else None
                     await place.mount(field_for(question, self.wizard.draft), before=before)
-            apart = self.query_one("#findings" if self.at == "tls" else "#questions")
-            apart.set_class(bool(asked), "gap")
+            self._part(self.query_one("#findings"), place)
             if had_focus:
-                self.focus_first()
+                self.screen.set_focus(self.first_focus())
         for field, question in zip(self.fields, asked, strict=True):
             field.display = True
             field.take(question, self.wizard.draft)
-        self._asked = asked
+
+    def _part(self, found: Widget, asked: Widget) -> None:
+        """A line between what was found and what is asked, where something is."""
+        (found if self.at == "tls" else asked).set_class(bool(asked.children or self._asked), "gap")
 
     @property
     def fields(self) -> list[Field]:
         return [one for one in self.query_one("#questions").children if isinstance(one, Field)]
 
-    def focus_first(self) -> None:
-        """What must or can be chosen here has the focus; a line that may stay empty waits for Tab."""
+    def first_focus(self) -> Widget | None:
+        """What must or can be chosen here; a line that may stay empty waits for Tab."""
         for field in self.fields:
             if isinstance(field, Choices) or field.question.needed:
-                self.screen.set_focus(field if isinstance(field, Choices) else field.line)
-                return
+                return field if isinstance(field, Choices) else field.line
+        return None
 
     def on_answer(self, message: Answer) -> None:
         message.stop()
@@ -160,11 +172,14 @@ class StepPage(Page):
         self.call_next(self._seen)
 
     async def _seen(self) -> None:
-        if not self.is_attached:
+        if not self.is_attached or not self.query("#questions"):
             return
         self._take_words()
-        await self._show_questions()
+        # Each waits until the fields of the one before are there.
+        async with self._showing:
+            await self._show_questions()
         self._show_problems()
+        self.query_one("#plan").display = self._has_plan
         self.redraw(findings=self._findings, plan=self._plan)
         if self._going_on and not self.wizard.is_looking:
             self.forward()

@@ -14,7 +14,7 @@ from wizard import clients
 from .block import Block
 from .desk import Answered
 from .dialogs import Show
-from .drawing import ROW_STYLES, fit, stacked
+from .drawing import ROW_STYLES, clean, fit, stacked
 from .page import Key, Page
 
 LOOK_FOR_REQUESTS_S = 2
@@ -50,7 +50,7 @@ class SummaryPage(Page):
 
     def _endpoint(self, width: int, height: int) -> Content:
         model = f"    model  {self.summary.model}"
-        return Content.assemble("  ", (self.summary.base_url, "bold $accent"), fit(model, width))
+        return Content.assemble("  ", (clean(self.summary.base_url), "bold $accent"), fit(model, width))
 
     def _checks(self, width: int, height: int) -> Content:
         lines = []
@@ -66,9 +66,9 @@ class SummaryPage(Page):
         summary = self.summary
         yield Content.styled("Try it from your own computer", "bold")
         if summary.fetch_root:
-            yield Content(f"  {summary.fetch_root}")
-        yield from (Content(f"  {line}") for line in fold_command(summary.laptop, width - 2))
-        yield Content.assemble(("  the key:  ", "dim"), summary.key_command)
+            yield Content(f"  {clean(summary.fetch_root)}")
+        yield from (Content(f"  {line}") for line in fold_command(clean(summary.laptop), width - 2))
+        yield Content.assemble(("  the key:  ", "dim"), clean(summary.key_command))
         if self.arrived:
             yield Content.assemble(("✓ ", "$success"), fit(self.arrived, width - 2))
         else:
@@ -104,7 +104,7 @@ class SummaryPage(Page):
 
     def show_all(self) -> None:
         text = clients.text(self.summary)
-        self.app.push_screen(Show("All of it", lambda w, h: stacked(map(Content, text.splitlines()))))
+        self.app.push_screen(Show("All of it", lambda w, h: stacked(map(Content, clean(text).splitlines()))))
 
     def show_trust(self) -> None:
         lines = []

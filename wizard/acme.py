@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from .caddy_service import SERVICE
+from .caddy_service import SERVICE, loaded
 from .engine import Look
-from .model import Action, FileIs, Finding, Level, Probe, Wait
+from .model import Action, FileIs, Finding, Impact, Level, Probe, Run, Wait
 from .server import Response, Server
 
 STORAGE = "/var/lib/caddy/.local/share/caddy/certificates"
+OWN_CA = "local"  # of mode internal, which Caddy does tell from a public CA
 ISSUED = b"(issued by the CA)"
 ISSUANCE_S = 180
 CLOCK_TOLERANCE_S = 300
@@ -164,7 +165,28 @@ def check_after(look: Look, put_back: tuple[Action, ...]) -> Iterator[Finding]:
         interval_s=0.2,
         shell=f"certificate_issued {shlex.quote(path)}",
     )
-    yield Finding("tls.issued", Level.DRIFT, f"there is no certificate for {domain} yet", fix=(wait,))
+    first = ask_anew(look, put_back) if has_of_another_ca(look) else ()
+    yield Finding("tls.issued", Level.DRIFT, f"there is no certificate for {domain} yet", fix=(*first, wait))
+
+
+def has_of_another_ca(look: Look) -> bool:
+    """Whether Caddy has had this name certified by another ACME CA: by the staging one, say."""
+    domain = (look.answers.tls.domain or "").lower()
+    others = (f"{STORAGE}/{issuer}/{domain}/{domain}.crt" for issuer in look.server.names(STORAGE) if issuer != OWN_CA)
+    return any(path != certificate_path(look) and look.server.read(path) is not None for path in others)
+
+
+def ask_anew(look: Look, put_back: tuple[Action, ...]) -> tuple[Run, ...]:
+    """Through any number of reloads Caddy goes on with the certificate that it has in memory for a name, and asks no
+    other public CA until that one ends. An empty configuration in between makes it forget."""
+    load = "http://localhost:2019/load"
+    empty = ("curl", "-fsS", "-m", "30", "-H", "Content-Type: application/json", "-d", "{}", load)
+    why = "Caddy would keep another CA's certificate for this name: it forgets it, for a moment without any site"
+    again = loaded(look)
+    return (
+        Run(empty, why, Impact.RELOAD_CADDY, otherwise=put_back),
+        Run(again.argv, "and asks this CA", again.impact, makes=again.makes, otherwise=put_back),
+    )
 
 
 class Issuance:
@@ -178,7 +200,8 @@ class Issuance:
     def __call__(self, server: Server) -> Probe:
         if not_after(self._look) is not None:
             return Probe(True, "the CA has issued it")
-        argv = ("journalctl", "--no-pager", "-q", "-o", "cat", "-u", SERVICE, f"--since=@{self._since:.0f}")
+        # Whole seconds, rounded down: a refusal comes within the second, and the next one would be another attempt.
+        argv = ("journalctl", "--no-pager", "-q", "-o", "cat", "-u", SERVICE, f"--since=@{int(self._since)}")
         return read_progress(server.query(argv).out, self._look.answers.tls.domain or "", self._since)
 
 
@@ -228,11 +251,18 @@ CAUSES = {
 }
 
 
+NO_CONNECTION = re.compile(r"failed to connect|connection refused|timed? ?out|no route to host", re.I)
+
+
 def translate(error: str) -> str:
     """Caddy's error as its cause, and the CA's own words behind it."""
     found = re.search(r"urn:ietf:params:acme:error:(\w+)(?: - (.*))?", error)
     words = " ".join(error.split())[-300:]
     if found is None:
         return f"the CA could not be asked: {words}"
-    cause = CAUSES.get(found.group(1), f"the CA refused ({found.group(1)})")
+    kind = found.group(1)
+    # Of a failed TLS-ALPN-01 some CAs say "unauthorized", though there was nobody to connect to.
+    if kind == "unauthorized" and NO_CONNECTION.search(found.group(2) or ""):
+        kind = "connection"
+    cause = CAUSES.get(kind, f"the CA refused ({kind})")
     return f"{cause}. The CA said: {' '.join((found.group(2) or words).split())[:300]}"

@@ -270,12 +270,19 @@ def repair(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def refresh(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """What the unit that watches the certificate's files runs: the tls step alone."""
-    from . import commands
+    """What the unit that watches the certificate's files runs: the tls step alone.
+
+    systemd does not see what becomes of the files while this runs: it looks again until they stay as they were.
+    """
+    from . import commands, custom
     from .progress import Progress
 
     progress = Progress(sys.stdout)
-    return with_report(options, words, lambda: commands.apply("repair", None, progress.tell, only=("tls",)))
+    while True:
+        before = custom.originals()
+        code = with_report(options, words, lambda: commands.apply("repair", None, progress.tell, only=("tls",)))
+        if custom.originals() == before:
+            return code
 
 
 def export(options: argparse.Namespace, words: Sequence[str]) -> int:

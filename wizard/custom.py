@@ -5,17 +5,21 @@ The originals are watched by a unit: when they change (certbot, acme.sh) they ar
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from . import answers as answers_file
+from . import files
 from .caddy_service import loaded
 from .caddyfile import CERTIFICATE, KEY
 from .engine import Look
-from .model import Action, FileIs, Finding, Level, Remove, Run, UnitIs, Write
-from .paths import CERTIFICATE_PATH_UNIT, CERTIFICATE_SERVICE, UNITS
+from .model import Action, FileIs, Finding, Level, Remove, Run, SetupError, UnitIs, Write
+from .paths import ANSWERS, CERTIFICATE_PATH_UNIT, CERTIFICATE_SERVICE, UNITS
 from .render import render
-from .server import read_through
+from .server import FileState, read_through
 
 if TYPE_CHECKING:
     from .parse.certificates import Flaw, Pair
@@ -83,10 +87,9 @@ def check_copies(look: Look, pair: Pair) -> Finding:
 
 def check_after(look: Look) -> Iterator[Finding]:
     """The units that watch the originals."""
-    tls = look.answers.tls
     units = {
         f"{UNITS}/{CERTIFICATE_PATH_UNIT}": render(
-            "certificate.path.j2", paths=(tls.certificate, tls.private_key), service=CERTIFICATE_SERVICE
+            "certificate.path.j2", paths=watched(look), service=CERTIFICATE_SERVICE
         ),
         f"{UNITS}/{CERTIFICATE_SERVICE}": render("certificate.service.j2", program=PROGRAM),
     }
@@ -109,6 +112,33 @@ def check_after(look: Look) -> Iterator[Finding]:
     )
     start = Run(("systemctl", "restart", CERTIFICATE_PATH_UNIT), "from now on the files are watched", makes=(up,))
     yield Finding("tls.watch", Level.DRIFT, "the files are not watched yet", fix=(*writes, *reload, enable, start))
+
+
+def originals() -> tuple[FileState | None, ...]:
+    """The files that the saved answers name, as they are; () where there are no such answers."""
+    saved = files.read(ANSWERS)
+    try:
+        tls = answers_file.load(saved.content).tls if saved else None
+        paths = (tls.certificate, tls.private_key) if tls else ()
+        return tuple(files.read(os.path.realpath(path)) for path in paths if path)
+    except (SetupError, answers_file.AnswersError):
+        return ()
+
+
+def watched(look: Look) -> tuple[str, ...]:
+    """The files; and where one is reached by a link (certbot's are), the link's directory, too: systemd sees what
+    becomes of the file that a link led to, and not that the link leads to another now."""
+    files = [path for path in (look.answers.tls.certificate, look.answers.tls.private_key) if path]
+    directories = [str(one.parent) for path in files for one in links_on(look, PurePosixPath(path))]
+    return tuple(dict.fromkeys((*files, *directories)))
+
+
+def links_on(look: Look, path: PurePosixPath) -> Iterator[PurePosixPath]:
+    """The links among a path and its directories."""
+    for one in (path, *path.parents):
+        state = look.server.read(str(one))
+        if state is not None and state.kind == "link":
+            yield one
 
 
 def _has(look: Look, path: str, text: str) -> bool:

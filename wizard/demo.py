@@ -144,6 +144,9 @@ class DemoGateway:
     def write(self, path: str, text: str) -> None:
         raise SetupError("this is the demo: nothing is written", f"on a server it would now be in {path}")
 
+    def note_defect(self, traceback: str) -> str:
+        return ""
+
     def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
         return self._stage.server.machine.browse(directory)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import files, journal, paths, runs
 from .draft import LEAST, STAND_INS, Draft, load_draft, save_draft
-from .model import Impact
+from .mask import Mask
+from .model import Impact, SetupError
 
 if TYPE_CHECKING:
     from .answers import AnswerProblem
@@ -135,6 +136,9 @@ class Gateway(Protocol):
 
     def log(self, run: str) -> str: ...
 
+    def note_defect(self, traceback: str) -> str:
+        """Keeps it where root alone reads it, without secrets; where that is, "" where it could not be kept."""
+
     def arrived(self, since: float) -> str:
         """Who has used the endpoint since then, from elsewhere, in words; "" where nobody has."""
 
@@ -213,7 +217,6 @@ class RealGateway:
         return run
 
     def follow(self, run: str) -> Iterator[Document]:
-        from .mask import Mask
         from .system import RealMachine
 
         return runs.follow(RealMachine(Mask()), run, lambda: False)
@@ -242,9 +245,18 @@ class RealGateway:
         state = files.read(journal.log_path(run))
         return state.text if state else ""
 
+    def note_defect(self, traceback: str) -> str:
+        mask = self._session.mask if self._session else Mask()
+        path = f"{paths.LOG}/wizard.log"
+        try:
+            files.make_directories(paths.LOG, 0o750)
+            files.write(path, mask.text(traceback).encode(), mode=0o600)
+        except SetupError:
+            return ""
+        return path
+
     def arrived(self, since: float) -> str:
         from .access_log import arrived
-        from .mask import Mask
         from .system import RealMachine
 
         machine = self._session.machine if self._session else RealMachine(Mask())
@@ -263,7 +275,12 @@ def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Se
         asked: tuple[Question, ...] = ()
         if document["status"] != "skipped":
             asked = tuple(result.step.ask(dataclasses.replace(look, answers=answered), result.seen))
-        wrong = {question.key for problem in problems for question in asked if is_about(problem, question)}
+        wrong = {
+            question.key
+            for problem in problems
+            for question in asked
+            if question.needed and is_about(problem, question)
+        }
         if wrong:
             # It was looked at with other answers than those that are being given: for what it would do, at least.
             document |= {"status": "skipped", "changes": []}

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from . import __version__, paths
+from .answers import dump
 from .apt import LOCK_WAIT_S
 from .engine import Look, NoWatcher, Step, StepResult, compose
 from .mask import Mask, strip_control
@@ -64,7 +65,7 @@ def write_script(look: Look, results: Sequence[StepResult], notes: Notes, base_u
             "complete it first: sudo vllm-https-setup apply",
         )
     writer = Writer(look)
-    body = "\n".join([*writer.expectations(notes), *writer.steps(results, notes)])
+    body = "\n".join([*writer.expectations(notes), *writer.steps(results, notes), *writer.saved_answers()])
     host = next(iter(look.server.host_names()), "")
     script = render(
         "export.sh.j2",
@@ -245,6 +246,16 @@ class Writer:
                     yield command(["say", f"{result.step.title}: {self._words(why.summary)}"])
                     begun = why
                 yield from self.action(one.action, one.before)
+
+    def saved_answers(self) -> Iterator[str]:
+        """What the unit that loads a renewed certificate reads, in mode custom; else the answers are not kept."""
+        if self._look.answers.tls.mode != "custom" or not self.uses:
+            return
+        why = f"the answers, for {paths.CERTIFICATE_SERVICE}: it runs `{paths.NAME} refresh`, which reads them"
+        write = Write(paths.ANSWERS, dump(self._look.answers).encode(), why, mode=0o600)
+        yield ""
+        yield ""
+        yield from self.action(write, self._look.server.read(paths.ANSWERS))
 
     def _words(self, text: str) -> str:
         return " ".join(strip_control(self._mask.text(text)).split())

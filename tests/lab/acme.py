@@ -20,6 +20,7 @@ from tests.lab.service import Service
 from tests.lab.space import BRIDGE, CA, CA6, GATE, Space
 
 NAME = "acme.lab"
+STAGING = "acme-staging.lab"  # the same authority under a name as Let's Encrypt's staging one has
 PEBBLE, MANAGEMENT = "127.0.0.1:14000", "127.0.0.1:15000"
 # No sleep before a validation; no good nonce refused; every order validated anew.
 ENVIRONMENT = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
@@ -33,7 +34,7 @@ CADDYFILE = """\
 		protocols h1 h2
 	}}
 }}
-https://{name} {{
+https://{name}, https://{staging} {{
 	bind {address} [{address6}]
 	tls {files}/directory.pem {files}/directory.key
 	log {{
@@ -88,6 +89,7 @@ class Acme:
         self._date = ""
         self._trusted: bool | None = None
         self.directory = f"https://{NAME}/dir"
+        self.staging_directory = f"https://{STAGING}/dir"
         self.ca_file = b""  # PEM of the authority of the directory's own certificate
         self.issuing_root = b""  # PEM of the root of all certificates that are issued here: another one
 
@@ -119,7 +121,7 @@ class Acme:
         if trusted:
             key = (self._base.internet.path / "ca.key").read_bytes()
             authority = trustme.CA.from_pem(self._base.internet.ca_file.read_bytes(), key)
-        leaf = authority.issue_cert(NAME)
+        leaf = authority.issue_cert(NAME, STAGING)
         self.ca_file = authority.cert_pem.bytes()
         (self._files / "directory.pem").write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
         leaf.private_key_pem.write_to_path(self._files / "directory.key")
@@ -148,7 +150,14 @@ class Acme:
         """Up again after `stop`, with its accounts, orders and root."""
         if self._front is None:
             refusals = "".join(REFUSAL.format(files=self._files, status=status) for status in STATUSES)
-            words = {"name": NAME, "address": CA, "address6": CA6, "pebble": PEBBLE, "files": self._files}
+            words = {
+                "name": NAME,
+                "staging": STAGING,
+                "address": CA,
+                "address6": CA6,
+                "pebble": PEBBLE,
+                "files": self._files,
+            }
             words["date"] = f'\theader >Date "{self._date}"\n' if self._date else ""
             (self._files / "Caddyfile").write_text(CADDYFILE.format(**words, refusals=refusals))
             home = {"XDG_DATA_HOME": str(self._files), "XDG_CONFIG_HOME": str(self._files)}

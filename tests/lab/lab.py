@@ -79,7 +79,8 @@ class Lab:
     def acme(self) -> Acme:
         """The lab's ACME authority, started by the first call (half a second)."""
         if self._acme is None:
-            self.gate.names.know(acme.NAME, f"A {CA}", f"AAAA {CA6}")
+            for name in (acme.NAME, acme.STAGING):
+                self.gate.names.know(name, f"A {CA}", f"AAAA {CA6}")
             self._acme = Acme(self._space, self.base)
             self._acme.open()
         return self._acme

@@ -229,3 +229,18 @@ def troubles(document: Document) -> list[str]:
             if finding["level"] in ("drift", "blocked") or finding["key"].endswith(".failed")
         ]
     return found + [f"{row['id']}: {row['detail']}" for row in document["tests"] if row["ok"] is not True]
+
+
+def findings(document: Document, level: str) -> dict[str, str]:
+    """The findings of a level: key, and summary with remedy."""
+    return {
+        one["key"]: f"{one['summary']} {one['remedy'] or ''}".strip()
+        for step in document["steps"]
+        for one in step["findings"]
+        if one["level"] == level
+    }
+
+
+def rows(document: Document) -> dict[str, bool | None]:
+    """The final test's verdicts."""
+    return {row["id"]: row["ok"] for row in document["tests"]}

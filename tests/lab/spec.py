@@ -40,6 +40,9 @@ class ServerSpec:
     served_model_name: str = "phi-4-mini"
     api_key: str | None = CANARY  # None: an env file without a key
     load_seconds: float = 0.3
+    vllm_arguments: str = "--gpu-memory-utilization 0.90"  # more words of the launch command
+    vllm_environment: Mapping[str, str] = field(default_factory=dict)  # more of the env file
+    vllm_standin: bool = True  # False: a layer brings vLLM itself, see vllm_cpu.py
     standin: Mapping[str, object] = field(default_factory=dict)  # more settings, see standin.py
     # the server
     ssh_port: int = 22
@@ -91,13 +94,13 @@ exec vllm serve {spec.model} \\
   --host {spec.vllm_host} \\
   --port {spec.vllm_port} \\
   --served-model-name {spec.served_model_name} \\
-  --gpu-memory-utilization 0.90
+  {spec.vllm_arguments}
 """
 
 VLLM_ENV = """\
 # Secrets of the vLLM service; readable by root alone.
 {key}HF_HOME=/opt/vllm/huggingface
-"""
+{more}"""
 
 ACTIVATE = 'VIRTUAL_ENV=/opt/vllm/venv\nPATH="$VIRTUAL_ENV/bin:$PATH"\nexport VIRTUAL_ENV PATH\n'
 
@@ -117,6 +120,7 @@ IPv6DuplicateAddressDetection=0
 def initial_files(spec: ServerSpec, name: str, addresses: tuple[str, ...], public_key: str) -> dict[str, File]:
     """All files that make a base root into this host."""
     key = "" if spec.api_key is None else f"VLLM_API_KEY={spec.api_key}\n"
+    more = "".join(f"{name}={value}\n" for name, value in spec.vllm_environment.items())
     lines = "".join(f"Address={address}\n" for address in (*addresses, *spec.extra_addresses))
     standin = {"load_seconds": spec.load_seconds, **spec.standin}
     machine_id = hashlib.md5(f"{name}{public_key}".encode(), usedforsecurity=False).hexdigest()
@@ -128,12 +132,13 @@ def initial_files(spec: ServerSpec, name: str, addresses: tuple[str, ...], publi
         "/etc/systemd/network/10-host0.network": File(HOST0.format(addresses=lines, gate=GATE, gate6=GATE6).encode()),
         "/home/operator/.ssh/authorized_keys": File(public_key.encode(), 0o600, 1000, 37),
         "/etc/systemd/system/vllm.service": File(VLLM_SERVICE.encode()),
-        "/etc/vllm/vllm.env": File(VLLM_ENV.format(key=key).encode(), 0o600),
+        "/etc/vllm/vllm.env": File(VLLM_ENV.format(key=key, more=more).encode(), 0o600),
         "/opt/vllm/start-vllm.sh": File(START_VLLM.format(spec=spec).encode(), 0o755, **vllm),
-        "/opt/vllm/venv/bin/activate": File(ACTIVATE.encode(), 0o644, **vllm),
-        "/opt/vllm/venv/bin/vllm": File((HERE / "standin.py").read_bytes(), 0o755, **vllm),
-        "/etc/vllm-standin.json": File(json.dumps(standin).encode()),
     }
+    if spec.vllm_standin:
+        files["/opt/vllm/venv/bin/activate"] = File(ACTIVATE.encode(), 0o644, **vllm)
+        files["/opt/vllm/venv/bin/vllm"] = File((HERE / "standin.py").read_bytes(), 0o755, **vllm)
+        files["/etc/vllm-standin.json"] = File(json.dumps(standin).encode())
     if spec.ssh_port != 22 and not spec.ssh_socket:
         files["/etc/ssh/sshd_config.d/lab.conf"] = File(f"Port {spec.ssh_port}\n".encode())
     if spec.ssh_socket:

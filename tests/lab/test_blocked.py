@@ -6,18 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, ServerSpec, Snapshot
+from tests.lab import Lab, ServerSpec
 from tests.lab.archive import STABLE, export_key, make_key
-from tests.lab.operator import ANSWERS, Document, Operator, began, changes_of, done, in_words, troubles
+from tests.lab.operator import Operator, began, changes_of, done, in_words, troubles
 from tests.lab.space import Deadline
+from tests.lab.unchanged import assert_blocked, left
 
 pytestmark = pytest.mark.lab
 
 Attend = Callable[[ServerSpec], Operator]
-# What sshd and sudo write at any login, whatever is typed there.
-LEFT_BY_LOGINS = ("/var/log/lastlog", "/var/log/wtmp", "/var/log/btmp", "/var/log/auth.log")
-# What a test's own answers file leaves.
-LEFT_BY_TESTS = ("/home/operator: mtime", f"{ANSWERS}:")
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +80,32 @@ def test_every_error_of_an_answers_file_is_told_at_once(exposed: Operator) -> No
     assert left(exposed, before) == []
 
 
-def left(operator: Operator, before: Snapshot) -> list[str]:
-    """What differs from the state before, but for what the test's own logins and files leave."""
-    differences = before.differences(operator.server.snapshot())
-    return [line for line in differences if not line.startswith((*LEFT_BY_LOGINS, *LEFT_BY_TESTS))]
+@pytest.mark.parametrize(
+    ("mode", "owner", "said"),
+    [(0o666, "operator", "every user can write"), (0o600, "vllm", "belongs to vllm")],
+    ids=["writable by others", "of another user"],
+)
+def test_answers_that_another_may_have_written_are_refused(exposed: Operator, mode: int, owner: str, said: str) -> None:
+    exposed.server.put("/home/operator/loose.yaml", b"version: 1\ntls: {mode: internal}\n", mode, owner)
+    exposed.server.ssh("sudo true")  # a first login makes what all later ones find
+    before = exposed.server.snapshot()
+    document = exposed.ask("apply --answers loose.yaml")
+    assert document["exit_code"] == 2
+    assert said in json.dumps(document["errors"])
+    assert left(exposed, before) == []
 
 
 # ── a check blocks: exit code 3, and nothing is changed ──
 
-LISTENER = "import signal, socket; s = socket.create_server(('0.0.0.0', 80)); signal.pause()"
+LISTENER = "import signal, socket; s = socket.create_server(('0.0.0.0', {port})); signal.pause()"
+
+
+def take(port: int) -> str:
+    """The command that lets another service listen on a port."""
+    run = f'systemd-run -q --unit=other-web python3 -c "{LISTENER.format(port=port)}"'
+    return f'{run}; until ss -Hltn | grep ":{port} "; do sleep 0.02; done'
+
+
 RELEASE = "/usr/lib/os-release"
 # circumstance -> how it is made, how it is taken back, the finding, and words that its text must have
 CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
@@ -120,10 +134,16 @@ CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         ("disabled", "sudo systemctl enable vllm.service"),
     ),
     "port 80 taken": (
-        f'systemd-run -q --unit=other-web python3 -c "{LISTENER}"; until ss -Hltn | grep ":80 "; do sleep 0.02; done',
+        take(80),
         "systemctl stop other-web",
         "preflight.web_ports",
         ("port 80", "other-web.service"),
+    ),
+    "port 443 taken": (
+        take(443),
+        "systemctl stop other-web",
+        "preflight.web_ports",
+        ("port 443", "other-web.service"),
     ),
     "443 denied by the operator": (
         "ufw deny 443/tcp",
@@ -140,36 +160,16 @@ CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
 }
 
 
-def blocking(document: Document) -> dict[str, str]:
-    return {
-        finding["key"]: f"{finding['summary']} {finding['remedy']}"
-        for step in document["steps"]
-        for finding in step["findings"]
-        if finding["level"] == "blocked"
-    }
-
-
-def assert_blocked(operator: Operator, key: str, words: tuple[str, ...]) -> None:
-    """Apply ends with 3, says why and what helps, and leaves the server as it was."""
-    operator.server.ssh("sudo true")  # a first login makes what all later ones find
-    before = operator.server.snapshot()
-    document = operator.apply()
-    assert document["exit_code"] == 3, troubles(document)
-    assert list(blocking(document)) == [key]
-    assert [word for word in words if word not in blocking(document)[key]] == []
-    assert (document["changed"], document["run"]) == (False, None)
-    assert operator.say("apply --answers answers.yaml").stdout.count("Nothing was changed.") == 1
-    assert operator.plan()["exit_code"] == 3
-    assert left(operator, before) == []
-    assert operator.server.run(["ls", "-d", "/etc/vllm-https-setup"], check=False).code == 2
-
-
 @pytest.mark.parametrize("circumstance", CIRCUMSTANCES)
 def test_check_blocks_and_nothing_is_changed(exposed: Operator, circumstance: str) -> None:
     make, take_back, key, words = CIRCUMSTANCES[circumstance]
     exposed.server.run(["sh", "-c", make])
     try:
         assert_blocked(exposed, key, words)
+        before = exposed.server.snapshot()
+        assert exposed.say("apply --answers answers.yaml").stdout.count("Nothing was changed.") == 1
+        assert exposed.plan()["exit_code"] == 3
+        assert left(exposed, before) == []
     finally:
         exposed.server.run(["sh", "-c", take_back])
 
@@ -322,7 +322,7 @@ def test_lock_of_apt_is_waited_for_and_its_holder_named(operator: Operator, whic
 
 
 def test_repository_that_signs_with_another_key_is_refused(operator: Operator, tmp_path: Path) -> None:
-    """The right key is published, but the index is not signed by it: apt must not take it."""
+    """The right key is published, but the index is not signed by it: apt must not take it, nor be left to ask again."""
     index = operator.lab.gate.root / STABLE / "deb/debian/dists/any-version/InRelease"
     right = index.read_bytes()
     lines = right.replace(b"Label: caddy-stable", b"Label: caddy-hijack")
@@ -333,7 +333,11 @@ def test_repository_that_signs_with_another_key_is_refused(operator: Operator, t
     finally:
         index.write_bytes(right)
     assert document["exit_code"] == 1
-    assert in_words(done(operator.events()))[-1].startswith("run apt-get update")
+    update, remove = in_words(done(operator.events()))[-2:]
+    assert update.startswith("run apt-get update")
+    assert remove == "remove /etc/apt/sources.list.d/caddy-stable.list"
+    assert operator.file("/etc/apt/sources.list.d/caddy-stable.list") is None
+    assert operator.server.run(["apt-get", "update", "-q"]).code == 0, "the operator's own updates go on"
     assert operator.file("/usr/bin/caddy") is None
     assert any("the API is local only" in warning for warning in document["warnings"])
     after = operator.apply()
@@ -349,8 +353,7 @@ def test_later_failure_says_first_that_the_api_is_local_only(operator: Operator)
     """Caddy is refused its port by a program that takes it after the checks: TLS fails, with vLLM bound already."""
     with operator.start("apply --answers answers.yaml --json") as apply:
         operator.wait_for(began("apt-get update"))
-        program = LISTENER.replace("80)", "443)")
-        operator.server.run(["systemd-run", "-q", "--unit=other", "python3", "-c", program])
+        operator.server.run(["systemd-run", "-q", "--unit=other", "python3", "-c", LISTENER.format(port=443)])
         ended = apply.end()
     document = json.loads(ended.stdout)
     assert document["exit_code"] == 1

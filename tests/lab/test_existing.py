@@ -1,12 +1,15 @@
 """A Caddyfile of others on booted servers, as people write them: left alone, kept with ours imported, or replaced."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, ServerSpec
-from tests.lab.operator import Document, Operator
+from tests.lab import Acme, Lab, ServerSpec
+from tests.lab.operator import ANSWERS, Operator, findings, troubles
+from tests.lab.site import DOMAIN, Site, proof
+from tests.lab.unchanged import assert_blocked
 
 pytestmark = pytest.mark.lab
 
@@ -92,10 +95,6 @@ def theirs(proxied: Operator) -> Callable[[str], Operator]:
     return put
 
 
-def keys(document: Document, level: str) -> list[str]:
-    return [one["key"] for step in document["steps"] for one in step["findings"] if one["level"] == level]
-
-
 @pytest.mark.parametrize("which", THEIRS)
 def test_sites_of_others_stay_and_ours_is_imported(
     which: str, proxied: Operator, theirs: Callable[[str], Operator]
@@ -104,7 +103,7 @@ def test_sites_of_others_stay_and_ours_is_imported(
     operator = theirs(text)
     operator.answer()
     stopped = operator.apply()
-    assert stopped["exit_code"] == 3 and "tls.caddyfile" in keys(stopped, "blocked")
+    assert stopped["exit_code"] == 3 and "tls.caddyfile" in findings(stopped, "blocked")
     assert operator.server.get(CADDYFILE).decode() == text, "the default leaves it alone"
     operator.answer(caddy={"existing_config": "keep"})
     document = operator.apply()
@@ -119,19 +118,14 @@ def test_sites_of_others_stay_and_ours_is_imported(
 def test_caddyfile_without_braces_blocks_with_the_lines_to_change(theirs: Callable[[str], Operator]) -> None:
     operator = theirs(BRACELESS)
     operator.answer(caddy={"existing_config": "keep"})
-    document = operator.apply()
-    assert document["exit_code"] == 3
-    (finding,) = (one for step in document["steps"] for one in step["findings"] if one["level"] == "blocked")
-    assert "braces" in finding["remedy"]
-    assert operator.server.get(CADDYFILE).decode() == BRACELESS
+    assert_blocked(operator, "tls.existing_config", ("put your site into braces", "`example.com {`"))
 
 
 def test_missing_global_options_block_with_the_lines_to_add(theirs: Callable[[str], Operator]) -> None:
     operator = theirs('http://blog.lan:8081 {\n\trespond "blog"\n}\n')
     operator.answer(caddy={"existing_config": "keep"})
-    document = operator.apply()
-    assert document["exit_code"] == 3
-    assert "tls.existing_sni" in keys(document, "blocked")
+    address = operator.server.address
+    assert_blocked(operator, "tls.existing_sni", (f"default_sni {address}", f"fallback_sni {address}"))
 
 
 def test_replaced_caddyfile_is_kept_in_the_backup_and_additions_survive(theirs: Callable[[str], Operator]) -> None:
@@ -148,3 +142,28 @@ def test_replaced_caddyfile_is_kept_in_the_backup_and_additions_survive(theirs: 
     assert server.get("/etc/caddy/vllm-https.d/hello.caddy") == addition
     hello = operator.lab.outside.run(["curl", "-sk", f"https://{server.address}/hello"]).stdout
     assert hello == "hello"
+
+
+def test_refused_certificate_takes_our_site_out_and_leaves_theirs(
+    lab: Lab, acme: Acme, theirs: Callable[[str], Operator]
+) -> None:
+    """Caddy would ask the CA again and again for a site that stays, and each attempt counts."""
+    text = 'http://blog.lan:8081 {\n\trespond "blog"\n}\n'
+    site = Site(lab, acme, theirs(text))
+    server = site.server
+    site.name()
+    site.answer_acme()
+    answers = json.loads(server.get(ANSWERS))
+    site.operator.answer(tls=answers["tls"], caddy={"existing_config": "keep"})
+    acme.reject("rateLimited")
+    document = site.operator.apply()
+    assert document["exit_code"] == 1
+    assert "the CA's limit is reached" in json.dumps(document)
+    assert server.get(CADDYFILE).decode() == text
+    running = server.run(["curl", "-sS", "http://localhost:2019/config/"]).stdout
+    assert (DOMAIN in running, "blog.lan" in running) == (False, True)
+    acme.accept()
+    document = site.operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert "import /etc/caddy/vllm-https.caddy" in server.get(CADDYFILE).decode()
+    assert site.seen_from_outside("acme") == proof("acme")

@@ -1,29 +1,34 @@
 """`export`: the plan as a script that leaves a server as `apply` does, and is as careful with its firewall."""
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.lab import CANARY, Server, ServerSpec
+from tests.lab import CANARY, Acme, Lab, Server, ServerSpec
 from tests.lab.machine import Result
-from tests.lab.operator import Operator
+from tests.lab.operator import Operator, troubles
+from tests.lab.site import CHAIN, DOMAIN, KEY, Site, proof
 from tests.lab.snapshot import Entry, Snapshot
 from tests.lab.space import Deadline
 
 pytestmark = pytest.mark.lab
 
+SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 SCRIPT = "/home/operator/setup.sh"
 TIMER = "vllm-https-setup-revert.timer"
 CONFIRM = f"sudo systemctl stop {TIMER}"
-# What `apply` keeps of itself, and the script does not; and the other way round.
-RECORDS = ("/etc/vllm-https-setup/answers.yaml", "/var/lib/vllm-https-setup", "/var/log/vllm-https-setup")
+# What `apply` keeps of itself (the saved answers among it), and the script does not; and the other way round.
+RECORDS = ("/etc/vllm-https-setup", "/var/lib/vllm-https-setup", "/var/log/vllm-https-setup")
 KEPT = ("/var/backups",)
 # What is another's on every server, or at every time: keys, logs, apt's and systemd's records, caches, logins.
 OWN = (
     *("/var/lib/caddy", "/var/log", "/var/lib/apt", "/var/lib/dpkg", "/var/cache", "/var/lib/systemd", "/var/tmp"),
-    *("/run", "/home", "/root", "/etc/vllm-https-setup/root.crt", "/etc/ld.so.cache"),
+    *("/run", "/home", "/root", "/etc/ld.so.cache"),
 )
 
 
@@ -94,15 +99,11 @@ def test_script_ends_in_the_same_state_as_apply(attend: Callable[[ServerSpec], O
     assert left == []
     result = run_script(two.server)
     assert result.code == 0, result
-    after = [each.server.snapshot() for each in (one, two)]
-    applied = ends(one.server, before[0], after[0])
-    scripted = ends(two.server, before[1], after[1])
-    assert sorted(scripted) == sorted(applied)
-    assert {path: scripted[path] for path in applied if scripted[path] != applied[path]} == {}
+    applied = assert_same_end(one.server, two.server, before)
     assert "/etc/caddy/Caddyfile" in applied
     assert "/opt/vllm/start-vllm.sh" in applied
-    assert firewall(one.server) == firewall(two.server)
-    assert after[0].units == after[1].units
+    exported = [each.server.get("/etc/vllm-https-setup/root.crt") for each in (one, two)]
+    assert all(root.startswith(b"-----BEGIN CERTIFICATE") for root in exported)
     tcp = two.lab.outside.tcp
     assert [tcp(two.server.address, port, 0.5) for port in (22, 443, 8000)] == ["open", "open", "filtered"]
     assert_undo_is_gone(two.server)
@@ -114,6 +115,52 @@ def test_script_ends_in_the_same_state_as_apply(attend: Callable[[ServerSpec], O
     assert firewall(one.server) == firewall(two.server)
     assert_nothing_to_do(two)
     assert two.apply()["exit_code"] == 0
+
+
+def assert_same_end(one: Server, two: Server, before: list[Snapshot]) -> dict[str, tuple[object, ...]]:
+    """What `apply` did to the one and the script to the other comes to the same; returns what that is."""
+    after = [one.snapshot(), two.snapshot()]
+    applied, scripted = ends(one, before[0], after[0]), ends(two, before[1], after[1])
+    assert sorted(scripted) == sorted(applied)
+    assert {path: scripted[path] for path in applied if scripted[path] != applied[path]} == {}
+    assert firewall(one) == firewall(two)
+    assert after[0].units == after[1].units
+    return applied
+
+
+@pytest.mark.parametrize("mode", ["acme", "custom"])
+def test_script_of_the_other_modes_ends_in_the_same_state_too(
+    mode: str, lab: Lab, acme: Acme, attend: Callable[[ServerSpec], Operator]
+) -> None:
+    """Both servers have the domain for their own, one after the other, and bring the same certificate."""
+    leaf = lab.certificates.issue(DOMAIN)
+    one, two = (Site(lab, acme, attend(ServerSpec(name=name))) for name in ("gpu-one", "gpu-two"))
+    for site in (one, two):
+        site.trust(lab.certificates.root)
+        site.answer_custom(leaf.chain, leaf.key)
+        if mode == "acme":
+            site.answer_acme()
+    before = [site.server.snapshot() for site in (one, two)]
+    one.name()
+    document = one.operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    two.name()
+    script = export(two.operator).stdout
+    checked = subprocess.run([SHELLCHECK, "-s", "sh", "-"], input=script, text=True, capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+    assert "PRIVATE KEY" not in script
+    result = run_script(two.server)
+    assert result.code == 0, result
+    applied = assert_same_end(one.server, two.server, before)
+    assert b"llm.example.test" in applied["/etc/caddy/Caddyfile"][-1]  # type: ignore[operator]
+    assert two.seen_from_outside(mode) == proof(mode)
+    assert_undo_is_gone(two.server)
+    assert_nothing_to_do(two.operator)
+    if mode == "custom":
+        renewed = lab.certificates.issue(DOMAIN)
+        two.server.put(KEY, renewed.key, 0o600)
+        two.server.put(CHAIN, renewed.chain)
+        two.wait_until_served(renewed)
 
 
 def test_unconfirmed_firewall_goes_back_and_the_rest_is_not_begun(operator: Operator) -> None:

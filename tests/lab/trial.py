@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from tests.lab import cache
+from tests.lab import cache, vllm_cpu
 from tests.lab.lab import Lab
 from tests.lab.machine import CommandFailed, LabUnavailable
 from tests.lab.program import ensure_program_layer
@@ -125,10 +125,24 @@ def show_client(lab: Lab, server: Server, mode: str) -> bool:
     return (without, with_key, elsewhere) == ("401", "200", "404")
 
 
+def boot(lab: Lab, *, real: bool) -> Server:
+    """An exposed server that has the program; returns when its vLLM answers."""
+    spec = ServerSpec(name="gpu-01", layers=(ensure_program_layer(CHECKOUT),))
+    if not real:
+        say("Booting a server: Ubuntu's name, a real systemd, ufw, sshd and apt; vLLM is a stand-in.")
+        return lab.boot(spec)
+    spec = vllm_cpu.real(spec, lab.base)
+    say(f"Booting a server: Ubuntu's name, a real systemd, ufw, sshd and apt, and vLLM {vllm_cpu.VERSION} on its CPU.")
+    server = lab.boot(spec, wait=False)
+    server.wait_until_up(vllm=False)
+    say("vLLM loads a tiny model of random weights: this takes a minute or two.")
+    say(f"It answers after {vllm_cpu.wait_until_loaded(server):.0f} s.")
+    return server
+
+
 def try_once(lab: Lab, options: argparse.Namespace) -> int:
     """The whole trial on one server. Returns apply's exit code, or 1 where the client's view is not right."""
-    say("Booting a server: Ubuntu's name, a real systemd, ufw, sshd and apt; vLLM is a stand-in.")
-    server = lab.boot(ServerSpec(name="gpu-01", layers=(ensure_program_layer(CHECKOUT),)))
+    server = boot(lab, real=options.vllm == "real")
     server.put(ANSWERS, answers_for(lab, server, options), 0o600, "operator:operator")
     say()
     say("Before, from another machine:")
@@ -246,6 +260,7 @@ def orderly() -> Iterator[None]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./try")
     parser.add_argument("--mode", choices=("internal", "acme", "custom"), default="internal")
+    parser.add_argument("--vllm", choices=("standin", "real"), default="standin")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--answers", metavar="F")
     parser.add_argument("--end", action="store_true")

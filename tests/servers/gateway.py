@@ -64,6 +64,7 @@ class DescribedGateway:
     stopped: list[str] = field(default_factory=list)
     confirmed: int = 0
     looks: list[tuple[Draft, bool]] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
     saved: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -142,6 +143,10 @@ class DescribedGateway:
     def write(self, path: str, text: str) -> None:
         Path(path).write_text(text)
         self.saved.append((path, text))
+
+    def note_defect(self, traceback: str) -> str:
+        self.defects.append(traceback)
+        return "/var/log/vllm-https-setup/wizard.log"
 
     def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
         return ()

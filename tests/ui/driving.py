@@ -7,9 +7,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from textual import events
 from textual.pilot import Pilot
 
 from screens.app import WizardApp
+from screens.review import ReviewPage
+from screens.step import StepPage
 from wizard.demo import DemoGateway
 from wizard.gateway import Gateway
 
@@ -20,6 +23,8 @@ PATIENCE_S = 20
 
 class Timeless(WizardApp):
     """For whom it is always the moment of the last event: what a picture shows does not depend on when."""
+
+    typing_pause_s = 0.01
 
     def now(self) -> float:
         return self.run_state.latest
@@ -36,13 +41,19 @@ class Driver:
     def text(self) -> str:
         return "\n".join(words(self.app))
 
+    @property
+    def flat(self) -> str:
+        """The page's text on one line, as if it had never been wrapped."""
+        return " ".join(" ".join(line.partition("│")[2] if "│" in line else line for line in words(self.app)).split())
+
     def shows(self, *texts: str) -> bool:
-        return all(text in self.text for text in texts)
+        text, flat = self.text, self.flat
+        return all(one in text or one in flat for one in texts)
 
     async def until(self, *wanted: str | Callable[[], bool]) -> None:
         """Waits for these words to be on the screen, or for these conditions."""
         end = time.monotonic() + PATIENCE_S
-        while not all(one() if callable(one) else one in self.text for one in wanted):
+        while not all(one() if callable(one) else self.shows(one) for one in wanted):
             assert time.monotonic() < end, f"{wanted} did not come; the screen:\n{self.text}"
             await self.pilot.pause(0.005)
 
@@ -62,12 +73,22 @@ class Driver:
             await self.pilot.press(key)
 
     async def write(self, text: str) -> None:
-        await self.pilot.press(*(NAMES.get(letter, letter) for letter in text))
+        """As it comes from a terminal's clipboard."""
+        assert self.app.focused is not None
+        self.app.focused.post_message(events.Paste(text))
+        await self.pilot.pause()
 
     async def on(self, page: str, key: str = "enter") -> None:
         """Goes on by a key, until this is the page's title."""
         await self.settled()
         await self.press(key)
+        await self.until(lambda: self.app.page is not None and self.app.page.title == page)
+        await self.pilot.pause()
+
+    async def jump(self, page: str) -> None:
+        """To a step's page, or the review, without the way there."""
+        await self.settled()
+        await self.app.go(ReviewPage() if page == "Review" else StepPage(page.lower()))
         await self.until(lambda: self.app.page is not None and self.app.page.title == page)
         await self.pilot.pause()
 
@@ -77,7 +98,6 @@ class Driver:
             await self.on(page)
 
 
-NAMES = {".": "full_stop", "/": "slash", "@": "at", "-": "minus", " ": "space", ",": "comma", ":": "colon"}
 STEPS = ("Preflight", "Firewall", "Bind", "Caddy", "TLS")
 
 

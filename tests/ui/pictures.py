@@ -24,25 +24,25 @@ async def welcome(driver: Driver) -> None:
 
 def step(number: int) -> Way:
     async def way(driver: Driver) -> None:
-        await driver.walk(*STEPS[: number + 1])
+        await driver.jump(STEPS[number])
 
     return way
 
 
 async def details(driver: Driver) -> None:
-    await driver.walk("Preflight")
+    await driver.jump("Preflight")
     await driver.press("d")
     await driver.until("details")
 
 
 async def help_page(driver: Driver) -> None:
-    await driver.walk(*STEPS[:2])
+    await driver.jump("Firewall")
     await driver.press("question_mark")
     await driver.until("locked out")
 
 
 async def acme(driver: Driver, domain: str = "llm.example.com") -> None:
-    await driver.walk(*STEPS)
+    await driver.jump("TLS")
     await driver.press("down")
     await driver.until("Domain")
     await driver.press("tab")
@@ -57,7 +57,7 @@ async def acme_wrong(driver: Driver) -> None:
 
 
 async def custom(driver: Driver) -> None:
-    await driver.walk(*STEPS)
+    await driver.jump("TLS")
     await driver.press("down")
     await driver.until("Domain")
     await driver.press("down")
@@ -69,13 +69,14 @@ async def custom(driver: Driver) -> None:
 
 
 async def review(driver: Driver) -> None:
-    await driver.walk(*STEPS, "Review")
+    await driver.jump("Review")
 
 
 async def review_open(driver: Driver) -> None:
     await review(driver)
     await driver.press("down", "down", "space")
-    await driver.until("--host 127.0.0.1")
+    await driver.until("▾ Bind")
+    await driver.pilot.pause()
 
 
 async def finished(driver: Driver) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
 from ..caddyfile import PACKAGED_CADDYFILE
 from ..engine import Look, Step
-from ..model import CaddyRuns, Effect, FileIs, Finding, Level, ListensOn, Run, UnitIs, Write
+from ..model import Action, CaddyRuns, Effect, FileIs, Finding, Level, ListensOn, Remove, Run, UnitIs, Write
 from ..parse.keyring import Key, dearmor, read_keyring
 from ..paths import CADDY_ROOT, CADDYFILE
+from ..server import FileState
 
 KEYRING = "/usr/share/keyrings/caddy-stable-archive-keyring.gpg"
 LIST = "/etc/apt/sources.list.d/caddy-stable.list"
@@ -102,13 +104,13 @@ def short(fingerprint: str) -> str:
 
 
 def check_list(look: Look) -> Finding:
-    base = f"[signed-by={KEYRING}] {look.answers.caddy.repository}/deb/debian any-version main"
+    base = repository_of(look)
     wanted = (
         "# Source: Caddy\n# Site: https://github.com/caddyserver/caddy\n# Repository: Caddy / stable\n"
         f"# Description: Fast, multi-platform web server with automatic HTTPS\n\ndeb {base}\n\ndeb-src {base}\n"
     )
     state = look.server.read(LIST)
-    if state is not None and _entries(state.text) >= {f"deb {base}"}:
+    if state is not None and has_entry(look, state):
         return Finding("caddy.list", Level.OK, f"apt knows {look.answers.caddy.repository}")
     return Finding(
         "caddy.list",
@@ -118,12 +120,32 @@ def check_list(look: Look) -> Finding:
     )
 
 
+def repository_of(look: Look) -> str:
+    return f"[signed-by={KEYRING}] {look.answers.caddy.repository}/deb/debian any-version main"
+
+
+def has_entry(look: Look, state: FileState) -> bool:
+    return f"deb {repository_of(look)}" in _entries(state.text)
+
+
 def _entries(text: str) -> set[str]:
     return {" ".join(line.split()) for line in text.splitlines() if line.strip() and not line.startswith("#")}
 
 
-def refresh() -> Run:
-    return refresh_one(LIST, "fetch the index of Caddy's repository, and of no other")
+def refresh(look: Look) -> Run:
+    why = "fetch the index of Caddy's repository, and of no other"
+    return replace(refresh_one(LIST, why), otherwise=without_list(look))
+
+
+def without_list(look: Look) -> tuple[Action, ...]:
+    """Where apt refuses the index, it is not left to ask there again: the list is as it was before ours."""
+    state = look.server.read(LIST)
+    if state is None or look.owned.is_written(LIST):
+        return (Remove(LIST, "apt refuses this repository's index: it is not asked there again"),)
+    if state.kind != "file" or has_entry(look, state):
+        return ()
+    why = "apt refuses the new repository's index: the list is put back"
+    return (Write(LIST, state.content, why, mode=state.mode, owner=state.owner, group=state.group),)
 
 
 def package_makes(look: Look) -> tuple[Effect, ...]:
@@ -153,7 +175,7 @@ def to_install(look: Look, missing: tuple[str, ...]) -> Finding:
         "caddy.package",
         Level.DRIFT,
         "Caddy is not installed",
-        fix=(refresh(), install_caddy(missing, package_makes(look))),
+        fix=(refresh(look), install_caddy(missing, package_makes(look))),
     )
 
 
@@ -169,7 +191,7 @@ def to_finish(look: Look, half: tuple[str, ...], missing: tuple[str, ...], *, in
         "caddy.package",
         Level.DRIFT,
         f"only half installed: {', '.join(half)}; an earlier installation was cut off",
-        fix=(refresh(), finish_cut_off(), rest),
+        fix=(refresh(look), finish_cut_off(), rest),
     )
 
 

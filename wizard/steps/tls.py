@@ -182,13 +182,9 @@ def ask(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
     if tls.mode == "custom":
         yield Question("tls.certificate", "Certificate", Kind.PATH, needed=True, note="PEM, your own first")
         yield Question("tls.private_key", "Private key", Kind.PATH, needed=True)
-    if look.answers.caddy.existing_config != "stop" or is_of_others(look):
+    in_the_way = any(finding.remedy == OTHERS_REMEDY for finding in seen)
+    if in_the_way or look.answers.caddy.existing_config != "stop":
         yield Question("caddy.existing_config", "The Caddyfile that is there", Kind.ONE, EXISTING)
-
-
-def is_of_others(look: Look) -> bool:
-    state = look.server.read(CADDYFILE)
-    return state is not None and state.kind == "file" and is_others(look, state)
 
 
 EXISTING = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -14,8 +15,11 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from .block import Block
-from .drawing import stacked, wrapped
+from .drawing import DEMO, fit, stacked, wrapped
 from .fields import Line
+
+if TYPE_CHECKING:
+    from .app import WizardApp
 
 Draw = Callable[[int, int], Content]
 
@@ -23,6 +27,17 @@ Draw = Callable[[int, int], Content]
 class Dialog(ModalScreen[None]):
     CSS_PATH = "dialogs.tcss"
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+
+    def head(self, title: str) -> Block:
+        """The title; and the demo's mark, which is on every screen."""
+        demo = cast("WizardApp", self.app).gateway.is_demo
+        mark = Content.styled(DEMO, "reverse") if demo else Content("")
+
+        def draw(width: int, height: int) -> Content:
+            shown = fit(title, width - len(mark) - 1)
+            return Content.assemble((shown, "bold"), " " * max(width - len(shown) - len(mark), 1), mark)
+
+        return Block(draw, classes="title")
 
     def keys_line(self, *pairs: tuple[str, str]) -> Block:
         parts = [Content.assemble((key, "bold"), f" {label}") for key, label in pairs]
@@ -43,7 +58,7 @@ class Show(Dialog):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
-            yield Block(lambda width, height: Content.styled(self._title, "bold"), classes="title")
+            yield self.head(self._title)
             with VerticalScroll(can_focus=True):
                 yield Block(self._draw)
             yield self.keys_line(("↑↓", "Scroll"), ("Esc", "Close"))
@@ -69,7 +84,7 @@ class Ask(Dialog):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet small"):
-            yield Block(lambda width, height: Content.styled(self._title, "bold"), classes="title")
+            yield self.head(self._title)
             yield Block(lambda width, height: stacked(wrapped(self._text, width)))
             yield self.keys_line(("y", "Yes"), ("Esc", "No"))
 
@@ -90,7 +105,7 @@ class AskPath(Dialog):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet small"):
-            yield Block(lambda width, height: Content.styled(self._title, "bold"), classes="title")
+            yield self.head(self._title)
             yield Line(self._path, "")
             yield self.keys_line(("Enter", "Write"), ("Esc", "Cancel"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 from textual.content import Content
 
 from wizard.mask import strip_control
+from wizard.progress import change_words
 from wizard.report import SIGNS
 
 Document = dict[str, Any]
 Line = Content
 
+DEMO = " DEMO: nothing is changed "
 STYLES = {"ok": "$success", "info": "dim", "warn": "bold $warning", "drift": "$accent", "blocked": "bold $error"}
 ROW_STYLES = {True: ("✓", "$success"), False: ("✗", "bold $error"), None: ("!", "bold $warning")}
 IMPACTS = {
@@ -125,17 +126,6 @@ def in_words(value: Any) -> str:
             return ", ".join(in_words(item) for item in value)
         case _:
             return str(value)
-
-
-def change_words(change: Document) -> str:
-    """What an action is, on one line."""
-    match change["kind"]:
-        case "run":
-            return f"$ {shlex.join(change['argv'])}"
-        case "wait":
-            return f"… {change['for']}"
-        case kind:
-            return f"{kind} {change['path']}"
 
 
 def change_lines(

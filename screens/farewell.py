@@ -19,7 +19,8 @@ def words_after(wizard: WizardApp) -> str:
     if wizard.gateway.is_demo:
         return "That was the demo: nothing was changed. On a server: sudo vllm-https-setup"
     if isinstance(wizard.page, SummaryPage):
-        return clean(clients.text(wizard.summary))
+        kept = f"\n# All of this is kept in {wizard.kept_at}" if wizard.kept_at else ""
+        return clean(clients.text(wizard.summary)) + kept
     if wizard.run_id is not None and wizard.report is None and wizard.run_state.exit_code is None:
         return f"Run {wizard.run_id} goes on. sudo vllm-https-setup shows it again."
     if wizard.report is not None:

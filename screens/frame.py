@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from .block import Block
-from .drawing import fit, stacked
+from .drawing import DEMO, fit, stacked
 from .page import Key, Page
 from .way import RAIL, is_before_work
 
@@ -69,7 +69,7 @@ class Frame(Screen[None]):
         where = " · ".join(one for one in (opening.host, opening.system) if one) if opening else ""
         left = [Content("vllm-https-setup")]
         if self.wizard.gateway.is_demo:
-            left += [Content("  "), Content.styled(" DEMO: nothing is changed ", "reverse")]
+            left += [Content("  "), Content.styled(DEMO, "reverse")]
         start = Content.assemble(*left)
         place = self._place() if width < NARROW else where
         place = fit(place, max(width - len(start) - 2, 0))
@@ -128,7 +128,7 @@ class Frame(Screen[None]):
         shown = next((name.upper() for name in key.names if name in ("f1", "f5")), key.shown) if typing else key.shown
         label = (key.short or key.label) if short else key.label
         if key.main:
-            return Content.styled(f" {shown} {label} ", "bold black on $accent")
+            return Content.styled(f" {shown} {label} ", "bold ansi_black on $accent")
         return Content.assemble((shown, "bold"), f" {label}")
 
     def _too_small(self, width: int, height: int) -> Content:

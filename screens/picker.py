@@ -34,12 +34,13 @@ class Picker(Dialog):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet"):
-            yield Block(self._head, classes="title", id="place")
+            yield self.head(self._title)
+            yield Block(self._place, id="place")
             yield OptionList(markup=False, compact=True)
             yield self.keys_line(("Enter", "Open or take"), ("Backspace", "Up"), ("Esc", "Cancel"))
 
-    def _head(self, width: int, height: int) -> Content:
-        return Content.assemble((self._title, "bold"), f"   {fit(self._directory, width - len(self._title) - 3)}")
+    def _place(self, width: int, height: int) -> Content:
+        return Content.styled(fit(self._directory, width), "dim")
 
     def on_mount(self) -> None:
         self._open(self._directory)
@@ -56,7 +57,7 @@ class Picker(Dialog):
         options.add_options([Option(Content(clean(f"{name}/" if inner else name))) for name, inner in self._entries])
         names = [name for name, _ in self._entries]
         options.highlighted = names.index(came_from) if came_from in names else min(1, len(names) - 1)
-        self.query_one("#place", Block).draw_as(self._head)
+        self.query_one("#place", Block).draw_as(self._place)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()

@@ -154,7 +154,7 @@ class ReviewPage(Page):
 
             draft = wizard.draft
             wizard.desk.order(lambda: wizard.gateway.settle(draft))
-            wizard.desk.prove(draft)
+            wizard.start_test()
             wizard.walk_to(TestPage())
 
     def back(self) -> None:

@@ -84,8 +84,8 @@ class StatePage(Page):
     def seen(self) -> None:
         wizard = self.wizard
         if wizard.seen is not None and wizard.seen.can_start and not wizard.seen.changes and not self._proving:
-            self._proving, wizard.rows, wizard.is_proved = True, [], False
-            wizard.desk.prove(wizard.draft)
+            self._proving = True
+            wizard.start_test()
         self.redraw(standing=self._standing, plan=self._plan)
 
     def keys(self) -> list[Key]:

@@ -48,6 +48,15 @@ class SummaryPage(Page):
         yield Block(self._checks, classes="gap")
         yield Block(self._try, classes="gap", id="try")
 
+    def on_mount(self) -> None:
+        """What is printed after the end is kept in a file as well: the terminal may be gone by then."""
+        wizard, text = self.wizard, clients.text(self.summary)
+
+        def keep() -> None:
+            wizard.kept_at = wizard.gateway.keep_summary(text)
+
+        wizard.desk.order(keep, alone=False)
+
     def _endpoint(self, width: int, height: int) -> Content:
         model = f"    model  {self.summary.model}"
         return Content.assemble("  ", (clean(self.summary.base_url), "bold $accent"), fit(model, width))
@@ -69,6 +78,7 @@ class SummaryPage(Page):
             yield Content(f"  {clean(summary.fetch_root)}")
         yield from (Content(f"  {line}") for line in fold_command(clean(summary.laptop), width - 2))
         yield Content.assemble(("  the key:  ", "dim"), clean(summary.key_command))
+        yield Content.assemble(("  undo:     ", "dim"), clean(summary.undo))
         if self.arrived:
             yield Content.assemble(("✓ ", "$success"), fit(self.arrived, width - 2))
         else:

@@ -111,9 +111,16 @@ class SimulatedMachine(DescribedMachine):
         if path in (OLD_CHAIN, OLD_KEY) and self.domain:
             pair = internet.make_pair(self.domain, "Example Corp Issuing CA", now - 400 * DAY_S, 365)
             return _pem(path, OLD_KEY, pair)
+        below = path.rstrip("/") + "/"
+        if path not in self.description.files and any(one.startswith(below) for one in (*PAIRS, *self.typed)):
+            return FileState("directory", mode=0o755)
         if path.startswith(STORAGE) or (path in self.typed and path not in self.description.files):
             return None
         return super().read(path)
+
+    def names(self, directory: str) -> tuple[str, ...]:
+        """No CA has issued anything to the described machine; what one issues later is told by its server."""
+        return () if directory.startswith(STORAGE) else super().names(directory)
 
     def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
         """The described files below a directory, and the certificates, as a file picker wants them."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
+
+from textual import events
 
 from screens.farewell import words_after
 from screens.outcome import OutcomePage
@@ -168,7 +171,9 @@ class Taken(DescribedGateway):
 async def test_start_beside_another_run_says_who_runs(driver: Driver) -> None:
     await driver.jump("Review")
     await driver.press("enter")
-    await driver.until("another run is under way: apply 20261124T2")
+    await driver.until("Another run is under way", "apply 20261124T2")
+    await driver.press("y")
+    await driver.until(lambda: driver.app.run_id == "20261124T2")
 
 
 @played()
@@ -204,3 +209,20 @@ async def test_leaving_before_the_start_says_that_nothing_was_changed(driver: Dr
     await driver.press("ctrl+q")
     assert driver.app.return_value == 0
     assert driver.app.last_words.startswith("Nothing was changed. Your answers are kept")
+
+
+@played()
+async def test_run_is_started_once_however_often_enter_is_pressed(driver: Driver) -> None:
+    started: list[str] = []
+    start = driver.app.gateway.start
+
+    def counted(*args: Any) -> str:
+        started.append("")
+        return start(*args)
+
+    driver.app.gateway.start = counted  # type: ignore[assignment, method-assign]
+    await driver.jump("Review")
+    for _ in range(5):
+        driver.app.post_message(events.Key("enter", None))
+    await driver.until("All is as it should be.")
+    assert len(started) == 1

@@ -10,8 +10,8 @@ from urllib.parse import quote
 DOTS = "•••"
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|BEARER", re.IGNORECASE)
 _URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
-# vLLM takes several keys after the option; what comes next in a sentence has no digit, or is short.
-_ON_COMMAND_LINE = re.compile(r"(?P<option>--api[-_]key[= ])\S+(?: (?!-)(?=\S*\d)[\w+/=.-]{12,})*")
+# A variable's name is no secret. vLLM takes several keys; what comes next in a sentence has no digit, or is short.
+_ON_COMMAND_LINE = re.compile(r"(?P<option>--api[-_]key[= ])(?![\"']?\$)\S+(?: (?!-)(?=\S*\d)[\w+/=.-]{12,})*")
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from .apt import CADDY_PREREQUISITES
 from .engine import Look
 from .model import Finding, Level
-from .parse.apt import faults_of_sources
+from .parse.apt import faults_of_sources, parse_packages
 from .parse.host import parse_assignments, parse_locks, parse_space
 from .server import read_through
 
 OURS = ("caddy", "ufw", *CADDY_PREREQUISITES)
 SOURCES = "/etc/apt/sources.list"
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
+SELECTION = ("dpkg-query", "-W", "-f", r"${Package}\t${db:Status-Abbrev}\t${Version}\n")
 PROXY = ("apt-config", "shell", "HTTP", "Acquire::http::Proxy", "HTTPS", "Acquire::https::Proxy")
 MIB = 1024 * 1024
 # Caddy unpacked, its package, and apt's lists; and what an installation should leave.
@@ -42,20 +43,24 @@ def check_packages(look: Look) -> Iterator[Finding]:
 
 def check_held(look: Look) -> Iterator[Finding]:
     """apt refuses to install what is held, and says so after everything else is under way."""
-    needed = ("caddy", *(("ufw",) if look.answers.firewall.manage else ()))
-    for name, package in look.server.packages(*needed).items():
-        if package.held and not package.installed:
-            yield Finding(
-                "preflight.held",
-                Level.BLOCKED,
-                f"{name} is on hold and not installed: apt refuses to install it",
-                remedy=f"sudo apt-mark unhold {name}; then check again",
-            )
-        elif package.held:
+    found = look.server.packages("caddy", *(("ufw",) if look.answers.firewall.manage else ()))
+    for package in found.values():
+        if package.installed and package.held:
             yield Finding(
                 "preflight.held",
                 Level.INFO,
-                f"{name} {package.version} is on hold (apt-mark hold): it stays as it is, without security updates",
+                f"{package.name} {package.version} is on hold (apt-mark hold): it stays as it is",
+            )
+    absent = [name for name, package in found.items() if not package.installed]
+    # Of what is not installed dpkg speaks only where it is asked by name; its exit code is 1 where it knows none.
+    said = look.server.query((*SELECTION, "--", *absent)).out if absent else ""
+    for known in parse_packages(said):
+        if known.held:
+            yield Finding(
+                "preflight.held",
+                Level.BLOCKED,
+                f"{known.name} is on hold and not installed: apt refuses to install it",
+                remedy=f"sudo apt-mark unhold {known.name}; then check again",
             )
 
 

@@ -93,18 +93,17 @@ def check_ssh(look: Look) -> Iterator[Finding]:
 
 
 def check_ipv6(look: Look, found: SshPorts) -> Iterator[Finding]:
-    """ufw with IPV6=no drops every packet of IPv6: who comes by it alone would be locked out."""
+    """ufw with IPV6=no drops every packet of IPv6: where sshd has no other address, nobody could log in again."""
     firewall = look.server.firewall()
     if not look.answers.firewall.manage or firewall.defaults.ipv6 or (firewall.enabled and firewall.loaded):
         return
     listening = [one for one in look.server.listeners() if one.port in found.ports and not one.is_loopback]
-    comes_by_it = look.operator is not None and ":" in look.operator.address
-    if comes_by_it or (listening and all(one.address not in ("::", "*") and ":" in one.address for one in listening)):
+    if listening and all(":" in one.address and one.address != "::" for one in listening):
+        named = ", ".join(str(one) for one in listening)
         yield Finding(
             "preflight.ssh_ipv6",
             Level.BLOCKED,
-            "you come by IPv6, and ufw is set to drop all of it (IPV6=no): you would be locked out"
-            if comes_by_it
-            else "sshd listens on IPv6 alone, and ufw is set to drop all of it (IPV6=no)",
+            f"sshd listens on IPv6 alone ({named}), and ufw is set to drop all of it (IPV6=no)",
             remedy="sudo sed -i 's/^IPV6=no/IPV6=yes/' /etc/default/ufw; then check again",
+            evidence={"listeners": [str(one) for one in listening]},
         )

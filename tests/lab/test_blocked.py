@@ -106,6 +106,8 @@ def take(port: int) -> str:
     return f'{run}; until ss -Hltn | grep ":{port} "; do sleep 0.02; done'
 
 
+UNITS = "/etc/systemd/system"
+LOADED = "until ss -Hltn | grep -q :8000; do sleep 0.05; done"
 RELEASE = "/usr/lib/os-release"
 # circumstance -> how it is made, how it is taken back, the finding, and words that its text must have
 CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
@@ -132,6 +134,20 @@ CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "systemctl enable -q vllm",
         "preflight.vllm_unit",
         ("disabled", "sudo systemctl enable vllm.service"),
+    ),
+    "vLLM under another name": (
+        f"systemctl disable -q --now vllm; cd {UNITS}; mv vllm.service llm-api.service; systemctl daemon-reload; "
+        f"systemctl enable -q --now llm-api; {LOADED}",
+        f"systemctl disable -q --now llm-api; cd {UNITS}; mv llm-api.service vllm.service; systemctl daemon-reload; "
+        f"systemctl enable -q --now vllm; {LOADED}",
+        "preflight.vllm_unit",
+        ("vLLM is started by llm-api.service", "vllm: {unit: llm-api.service}"),
+    ),
+    "a file of sources that apt can't read": (
+        "echo 'deb [signed-by=/x http://x/ noble main' >/etc/apt/sources.list.d/x.list",
+        "rm /etc/apt/sources.list.d/x.list",
+        "preflight.apt_sources",
+        ("x.list, line 1", "sudo mv /etc/apt/sources.list.d/x.list"),
     ),
     "port 80 taken": (
         take(80),

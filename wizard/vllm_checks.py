@@ -147,22 +147,17 @@ def check_start(vllm: Vllm) -> Finding:
         return Finding(key, Level.OK, f"launched by {name} itself ({program}), port {vllm.port}", evidence=evidence)
     if vllm.script is not None and vllm.script.kind == "file":
         return Finding(key, Level.OK, f"launched by {vllm.script_path}, port {vllm.port}", evidence=evidence)
-    linked = vllm.script is not None and vllm.script.kind == "link"
-    said = f"a link to {vllm.script.text}" if linked and vllm.script is not None else ""
-    return Finding(
-        key,
-        Level.BLOCKED,
-        f"{vllm.script_path} is {said}, and no link is followed where a file is to be edited"
-        if linked
-        else f"the launch script was not found ({vllm.script_path or 'the unit names no script'})",
-        remedy="name it in the answers: vllm: {launch_script: /path/to/start-vllm.sh}",
-        evidence=evidence,
-    )
+    if vllm.script is not None and vllm.script.kind == "link":
+        said = f"{vllm.script_path} is a link to {vllm.script.text}; no link is followed where a file is to be edited"
+    else:
+        said = f"the launch script was not found ({vllm.script_path or 'the unit names no script'})"
+    remedy = "name it in the answers: vllm: {launch_script: /path/to/start-vllm.sh}"
+    return Finding(key, Level.BLOCKED, said, remedy, evidence)
 
 
 def check_key(vllm: Vllm) -> Iterator[Finding]:
     found, restart = vllm.environment, f"sudo systemctl restart {vllm.unit.name}"
-    missing_key = "preflight.api_key"
+    key = "preflight.api_key"
     flaw = next(((path, flaw) for path, flaw in found.flaws if flaw.name == KEY_NAME), None)
     if found.missing:
         yield Finding(
@@ -173,7 +168,7 @@ def check_key(vllm: Vllm) -> Iterator[Finding]:
         )
     elif vllm.key is not None:
         summary, evidence = f"an API key is set in {vllm.key_file}", {"env_file": vllm.key_file}
-        yield Finding(missing_key, Level.OK, summary, evidence=evidence)
+        yield Finding(key, Level.OK, summary, evidence=evidence)
         yield from check_care(vllm)
         if flaw is not None:
             yield Finding(
@@ -184,21 +179,21 @@ def check_key(vllm: Vllm) -> Iterator[Finding]:
             )
     elif found.key_unknown:
         yield Finding(
-            missing_key,
+            key,
             Level.BLOCKED,
             f"{vllm.key_file} makes the API key up as it starts vLLM, so that nobody else can know it",
             remedy=f"write it into an env file (mode 0600) that the unit names as EnvironmentFile=; then {restart}",
         )
     elif found.key_empty:
         yield Finding(
-            missing_key,
+            key,
             Level.BLOCKED,
             f"{KEY_NAME} in {vllm.key_file} is empty, so that vLLM asks nobody for a key",
             remedy=f"{MAKE_KEY}, and write it there; then {restart}",
         )
     elif flaw is not None:
         yield Finding(
-            missing_key,
+            key,
             Level.BLOCKED,
             f"systemd does not take {KEY_NAME} from {flaw[0]}, line {flaw[1].line}: {flaw[1].text}",
             remedy=f"write it as {KEY_NAME}=… on a line of its own; then {restart}",
@@ -206,7 +201,7 @@ def check_key(vllm: Vllm) -> Iterator[Finding]:
         )
     else:
         yield Finding(
-            missing_key,
+            key,
             Level.BLOCKED,
             f"no {KEY_NAME} in {', '.join(found.files) or 'any env file of the unit'}",
             remedy=f"add {KEY_NAME}=… to the unit's env file, then {restart}",

@@ -106,8 +106,13 @@ def take(port: int) -> str:
     return f'{run}; until ss -Hltn | grep ":{port} "; do sleep 0.02; done'
 
 
-UNITS = "/etc/systemd/system"
-LOADED = "until ss -Hltn | grep -q :8000; do sleep 0.05; done"
+def rename(name: str, new: str) -> str:
+    """The command that gives vLLM's unit another name."""
+    move = f"cd /etc/systemd/system; mv {name}.service {new}.service; systemctl daemon-reload"
+    loaded = "until ss -Hltn | grep -q :8000; do sleep 0.05; done"
+    return f"systemctl disable -q --now {name}; {move}; systemctl enable -q --now {new}; {loaded}"
+
+
 RELEASE = "/usr/lib/os-release"
 # circumstance -> how it is made, how it is taken back, the finding, and words that its text must have
 CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
@@ -136,10 +141,8 @@ CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         ("disabled", "sudo systemctl enable vllm.service"),
     ),
     "vLLM under another name": (
-        f"systemctl disable -q --now vllm; cd {UNITS}; mv vllm.service llm-api.service; systemctl daemon-reload; "
-        f"systemctl enable -q --now llm-api; {LOADED}",
-        f"systemctl disable -q --now llm-api; cd {UNITS}; mv llm-api.service vllm.service; systemctl daemon-reload; "
-        f"systemctl enable -q --now vllm; {LOADED}",
+        rename("vllm", "llm-api"),
+        rename("llm-api", "vllm"),
         "preflight.vllm_unit",
         ("vLLM is started by llm-api.service", "vllm: {unit: llm-api.service}"),
     ),

@@ -47,6 +47,7 @@ def test_new_login_shows_all_that_happened_and_goes_on_to_the_end(attend: Attend
         first.wait_still()
         first.type_in("/root/kept.yaml\r")
         first.wait_for("Written")
+        first.press("escape")
         plan = operator.ask("plan --answers /root/kept.yaml")
         go_on(first, "Set up")
         first.wait_for(is_firewall_done).wait_for("vLLM answers")

@@ -151,7 +151,7 @@ def test_firewall_without_a_proof_is_put_back_as_it_was_and_said_so(unprovable: 
         start_unproved(terminal)
         waiting = words_of(terminal)
         terminal.wait_for("This did not succeed", 30)
-        assert "the firewall is put back as it was" in words_of(terminal)
+        assert "The firewall was put back as it was before" in words_of(terminal)
         terminal.press("ctrl+q")
         assert terminal.end(10) == 1
         assert terminal.left_over() == []

@@ -66,6 +66,7 @@ class WizardApp(App[int]):
         self.rows: list[Document] = []
         self.is_proved = False
         self.is_starting = False
+        self.is_leaving = False
         self.kept_at = ""
         self.last_words = ""
         self._redrawing: Timer | None = None
@@ -97,7 +98,7 @@ class WizardApp(App[int]):
         return self.frame.page
 
     def _tick(self) -> None:
-        if self.page is not None:
+        if not self.is_leaving and self.page is not None:
             self.page.ticked()
 
     async def action_quit(self) -> None:
@@ -116,14 +117,14 @@ class WizardApp(App[int]):
         """Ends as a signal asks, and gives the terminal back: Textual's own way would leave it as it is."""
         from .farewell import words_after
 
-        self.last_words = words_after(self)
+        self.is_leaving, self.last_words = True, words_after(self)
         self.exit(128 + number, 128 + number)
 
     def leave(self) -> None:
         """Ends the wizard; what that leaves is said on the terminal after."""
         from .farewell import words_after
 
-        self.last_words = words_after(self)
+        self.is_leaving, self.last_words = True, words_after(self)
         self.exit(self.code)
 
     @property
@@ -141,7 +142,9 @@ class WizardApp(App[int]):
     # ── the way ──
 
     async def go(self, page: Page) -> None:
-        await self.frame.show(page)
+        # What comes late, when the screens are being taken down, has no place any more.
+        if not self.is_leaving:
+            await self.frame.show(page)
 
     def walk_to(self, page: Page) -> None:
         self.call_next(self.go, page)
@@ -223,7 +226,7 @@ class WizardApp(App[int]):
 
     def _redraw(self) -> None:
         self._redrawing = None
-        if self.page is not None:
+        if not self.is_leaving and self.page is not None:
             self.page.seen()
             self.frame.redraw()
 
@@ -300,8 +303,8 @@ class WizardApp(App[int]):
             self.push_screen(Show("Log", message.text, end=True))
         elif message.order == "arrived" and isinstance(self.page, SummaryPage):
             self.page.take_arrival(message.text)
-        elif message.order == "say":
-            self.notify(message.text, markup=False, timeout=8)
+        elif message.order == "written":
+            self.push_screen(Show("Written", message.text))
 
     def on_browsed(self, message: desk.Browsed) -> None:
         from .picker import Picker

@@ -15,7 +15,7 @@ from .page import Key, Page
 class StatePage(Page):
     at = "welcome"
     title = "This server"
-    about = "It was set up before. This is how it stands now."
+    about = "Its answers are saved. This is how it stands by them."
     help = (
         "+ is put right by the repair, which is the plan that is shown here: nothing else is changed. c goes through "
         "the steps again, to change an answer: another certificate, another port that stays open."

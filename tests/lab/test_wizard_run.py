@@ -47,6 +47,7 @@ def test_new_login_shows_all_that_happened_and_goes_on_to_the_end(attend: Attend
         first.wait_still()
         first.type_in("/root/kept.yaml\r")
         first.wait_for("Written")
+        first.press("escape")
         plan = operator.ask("plan --answers /root/kept.yaml")
         go_on(first, "Set up")
         first.wait_for(is_firewall_done).wait_for("vLLM answers")
@@ -150,7 +151,7 @@ def test_firewall_without_a_proof_is_put_back_as_it_was_and_said_so(unprovable: 
         start_unproved(terminal)
         waiting = words_of(terminal)
         terminal.wait_for("This did not succeed", 30)
-        assert "the firewall is put back as it was" in words_of(terminal)
+        assert "The firewall was put back as it was before" in words_of(terminal)
         terminal.press("ctrl+q")
         assert terminal.end(10) == 1
         assert terminal.left_over() == []

@@ -101,7 +101,7 @@ async def test_firewall_that_nobody_confirms_is_put_back_and_said_so(driver: Dri
     await driver.jump("Review")
     await driver.press("enter")
     await driver.until(lambda: isinstance(driver.app.page, OutcomePage))
-    assert driver.shows("This did not succeed", "the firewall is put back as it was")
+    assert driver.shows("This did not succeed", "The firewall was put back as it was before")
     assert driver.app.code == 1
 
 

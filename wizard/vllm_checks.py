@@ -129,7 +129,7 @@ def listening(vllm: Vllm) -> tuple[ListensOn, ...]:
 
 def check_start(vllm: Vllm) -> Finding:
     key, name = "preflight.launch_script", vllm.unit.name
-    evidence = {"path": vllm.script_path, "port": vllm.port, "kind": vllm.start.kind}
+    evidence = {"path": vllm.script_path, "port": vllm.port}
     in_script = vllm.launch.refusal is not None and "container" in vllm.launch.refusal
     if vllm.start.kind == "container" or in_script:
         program = vllm.start.program or "a container"

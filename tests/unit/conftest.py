@@ -125,13 +125,7 @@ def doors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     now = Doors(
         frozenset(_named(request, "allow_commands")),
         frozenset(_named(request, "allow_network")),
-        (
-            str(base),
-            str(base.resolve()),
-            "/dev/null",
-            sys.pycache_prefix or str(base),
-            *_named(request, "allow_writes"),
-        ),
+        (str(base), str(base.resolve()), "/dev/null", bytecode, *_named(request, "allow_writes")),
     )
     _shut.append(now)
     try:

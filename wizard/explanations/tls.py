@@ -176,7 +176,7 @@ TABLE = (
         TRUSTED,
         "unknown issuer (mode internal)",
         both(unknown_issuer, mode_is("internal")),
-        "Caddy's CA has another root than {seen.ca_file}. Repair; clients then need the new one.",
+        "Caddy's CA has another root than the one that clients have. Repair; then give them the new root.crt.",
         REPAIR,
     ),
     Explanation(

@@ -318,6 +318,17 @@ def test_packets_that_fare_otherwise_are_explained(state: str, port: int, row: s
     assert said in (failed.remedy or ""), failed
 
 
+def test_silence_is_waited_for_once() -> None:
+    """Each further request would take as long: sixteen paths at ten seconds."""
+    server = otherwise(Response(0, error="no answer in time", ms=10_000), HTTPS)
+    failed = rows(server)
+    assert (failed["tls.handshake"].ms, failed["api.unauthorized"].ms, failed["api.blocked"].ms) == (10_000, 0, 0)
+    assert "This request stays on the server" in (failed["tls.handshake"].remedy or "")
+    assert {failed[row].remedy for row in ("api.unauthorized", "api.models", "api.blocked")} == {
+        "Nothing of HTTPS works yet: tls.handshake says why."
+    }
+
+
 def test_server_that_has_failed_no_row_explains_none() -> None:
     assert rows(FINISHED) == {}
     assert {row.remedy for row in FINISHED.tested()} == {None}

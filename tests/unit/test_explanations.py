@@ -140,6 +140,7 @@ CASES: dict[str, dict[str, Seen]] = {
     "api.blocked": {
         "no connection": failed(REFUSED),
         "a foreign Host or SNI is served": answered(401, b"", *VIA, asked="Host not-this-server.invalid"),
+        "no answer to another path": failed(LATE, tls="TLSv1.3", asked="/metrics"),
         "vLLM itself answers another path": answered(200, b"# HELP", *VIA, asked="/metrics"),
         "502 or 503 for another path": answered(502, asked="/metrics"),
         "another program answers": answered(200, b"<h1>", asked="/", holder="nginx (nginx.service)"),

@@ -41,6 +41,13 @@ TABLE = (
     ),
     Explanation(
         BLOCKED,
+        "no answer to another path",
+        answers(0),
+        "{seen.asked} gets no answer, where Caddy should say 404: it is passed on to something that hangs.",
+        "sudo grep -rn reverse_proxy /etc/caddy",
+    ),
+    Explanation(
+        BLOCKED,
         "vLLM itself answers another path",
         proxied,
         "vLLM itself answers {seen.asked}: lines of yours, or an edited Caddyfile, pass it on.",

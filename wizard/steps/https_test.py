@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ FOREIGN = "not-this-server.invalid"
 CHAT = "/v1/chat/completions"
 ROUTES = (CHAT, "/v1/completions", "/v1/embeddings")
 NO_SUCH_ROUTE = (400, 404, 405, 501)
+NO_ANSWER = "no answer in time"
 MODERN = ("TLSv1.2", "TLSv1.3")
 
 
@@ -44,6 +45,7 @@ class Endpoint:
     vllm: Vllm
     address: str
     host: str
+    silent: dict[int, Response] = field(default_factory=dict)
 
     @property
     def ca_file(self) -> str | None:
@@ -74,7 +76,12 @@ class Endpoint:
         return Witness(self.look, self.vllm)
 
     def ask(self, request: Request) -> Response:
-        return self.look.server.exchange(request)
+        """Silence is waited for once: where not even a connection came in time, none is tried again."""
+        known = self.silent.get(request.port)
+        response = known or self.look.server.exchange(request)
+        if response.error == NO_ANSWER and not response.tls_version:
+            self.silent[request.port] = replace(response, ms=0.0)
+        return response
 
 
 def inspect(look: Look) -> Iterator[Finding]:
@@ -184,7 +191,7 @@ def ask_chat(endpoint: Endpoint, model: str | None) -> tuple[str, TestRow]:
     if first.status == 200 and said:
         return route, row("api.chat", (True, said, None), first.ms)
     remedy = endpoint.witness.remedy("api.chat", first)
-    if first.error == "no answer in time":
+    if first.error == NO_ANSWER:
         return route, row("api.chat", (None, f"no answer within {timeout} s: busy is not broken", remedy), first.ms)
     detail = said or first.error or f"{first.status}: {first.body[:120].decode('utf-8', 'replace')}"
     return route, row("api.chat", (False, detail, remedy), first.ms)
@@ -222,7 +229,7 @@ def ask_stream(endpoint: Endpoint, model: str | None, route: str) -> TestRow:
     response = endpoint.ask(endpoint.request(route, key=True, body=body, timeout_s=timeout))
     if response.status != 200:
         remedy = endpoint.witness.remedy("api.stream", response)
-        if response.error == "no answer in time":
+        if response.error == NO_ANSWER:
             return row("api.stream", (None, f"no answer within {timeout} s: busy is not broken", remedy), response.ms)
         return row("api.stream", (False, response.error or f"{response.status}", remedy), response.ms)
     events = [at for at, piece in response.pieces for line in piece.splitlines() if _is_piece(line)]

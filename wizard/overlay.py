@@ -147,7 +147,11 @@ class Overlay:
                 elif not change.present:
                     rules = [known for known in rules if known not in same]
         rules.sort(key=lambda rule: rule.family)
-        return replace(found, installed=installed, enabled=active, loaded=loaded, rules=tuple(rules), defaults=defaults)
+        # What the kernel would have loaded by then is not known here.
+        changed = bool(self._rules) or self._firewall != FirewallIs()
+        kernel4, kernel6 = (None, None) if changed else (found.kernel4, found.kernel6)
+        told = replace(found, kernel4=kernel4, kernel6=kernel6, rules=tuple(rules), defaults=defaults)
+        return replace(told, installed=installed, enabled=active, loaded=loaded)
 
     def exchange(self, request: Request) -> Response:
         return self.below.exchange(request)
@@ -273,7 +277,7 @@ def _families(change: RuleIs, ipv6: bool) -> tuple[int, ...]:
 
 def _rule(change: RuleIs, family: int) -> UfwRule:
     return UfwRule(
-        action="allow",
+        action=change.action,
         protocol=change.protocol,
         port=change.port,
         source=change.source or ANYWHERE[family],

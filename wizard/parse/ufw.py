@@ -96,6 +96,15 @@ class UfwRule:
         source = "" if self.source in _ANY_ADDRESS else f"from {self.source}"
         return " ".join(word for word in (source, f"on {self.interface}" if self.interface else "") if word)
 
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """The ports at which the rule begins to cover, or no longer does."""
+        found = []
+        for first, colon, last in (item.partition(":") for item in self.port.split(",")):
+            if _is_number(first) and (not colon or _is_number(last)):
+                found += [int(first), int(last if colon else first) + 1]
+        return tuple(found)
+
     def covers(self, port: int, protocol: str) -> bool:
         """True if the rule's protocol and destination port include this one."""
         return self.protocol in ("any", protocol) and port_in(port, self.port)

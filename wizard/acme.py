@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import eab
 from .caddy_service import SERVICE, loaded
 from .engine import Look
 from .model import Action, FileIs, Finding, Impact, Level, Probe, Run, Wait
@@ -84,6 +85,7 @@ def check_before(look: Look) -> Iterator[Finding]:
     response = look.server.fetch(tls.acme_directory, DIRECTORY_TIMEOUT_S, tls.acme_ca_file)
     directory = directory_of(response)
     yield check_directory(look, response, directory, level)
+    yield from eab.check(look, directory, level)
     if is_staging(look):
         yield Finding(
             "tls.staging",

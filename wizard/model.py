@@ -99,8 +99,11 @@ class FileCopied:
 
 @dataclass(frozen=True)
 class PackageIs:
+    """The package is there, or not; `version` is the least that it has then ("" where that does not matter)."""
+
     name: str
     installed: bool
+    version: str = ""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Overlay:
         self._files: dict[str, FileState | None] = {}
         self._units: dict[str, UnitIs] = {}
         self._packages: dict[str, bool] = {}
+        self._versions: dict[str, str] = {}
         self._listeners: dict[str, tuple[tuple[str, int], ...]] = {}
         self._rules: list[RuleIs] = []
         self._firewall = FirewallIs()
@@ -120,7 +121,8 @@ class Overlay:
             if name in self._packages and self._packages[name] != found[name].installed:
                 found[name] = Package(name, self._packages[name])
             elif name in self._packages:
-                found[name] = replace(found[name], half_configured=False)
+                version = self._versions.get(name) or found[name].version
+                found[name] = replace(found[name], half_configured=False, version=version)
         return found
 
     def half_configured(self) -> tuple[str, ...]:
@@ -218,8 +220,9 @@ class Overlay:
             case FileCopied(source=source, path=path, mode=mode):
                 copied = self.read(source)
                 self._files[path] = replace(copied, mode=mode, owner="root", group="root") if copied else None
-            case PackageIs(name=name, installed=installed):
+            case PackageIs(name=name, installed=installed, version=version):
                 self._packages[name] = installed
+                self._versions[name] = version
             case UnitIs(name=name):
                 known = self._units.get(name, effect)
                 self._units[name] = replace(

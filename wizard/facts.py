@@ -114,7 +114,7 @@ class Facts:
                 status[1:2] in ("i", "t", "W"),
                 package.version,
                 status[1:2] in ("F", "U", "H") or status[2:3] == "R",
-                held=status[:1] == "h",
+                held=package.held,
             )
         return found
 

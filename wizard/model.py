@@ -99,8 +99,11 @@ class FileCopied:
 
 @dataclass(frozen=True)
 class PackageIs:
+    """The package is there, or not; `version` is the least that it has then ("" where that does not matter)."""
+
     name: str
     installed: bool
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,14 @@ class ListensOn:
 
 @dataclass(frozen=True)
 class RuleIs:
-    """A rule of ufw that lets in, to this port from anywhere or from `source`, is there or not."""
+    """A rule of ufw that lets in (`action`: allow or limit), to this port from anywhere or from `source`, is there."""
 
     port: str
     protocol: str
     source: str | None = None
     comment: str = ""
     present: bool = True
+    action: str = "allow"
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Overlay:
         self._files: dict[str, FileState | None] = {}
         self._units: dict[str, UnitIs] = {}
         self._packages: dict[str, bool] = {}
+        self._versions: dict[str, str] = {}
         self._listeners: dict[str, tuple[tuple[str, int], ...]] = {}
         self._rules: list[RuleIs] = []
         self._firewall = FirewallIs()
@@ -120,7 +121,8 @@ class Overlay:
             if name in self._packages and self._packages[name] != found[name].installed:
                 found[name] = Package(name, self._packages[name])
             elif name in self._packages:
-                found[name] = replace(found[name], half_configured=False)
+                version = self._versions.get(name) or found[name].version
+                found[name] = replace(found[name], half_configured=False, version=version)
         return found
 
     def half_configured(self) -> tuple[str, ...]:
@@ -147,7 +149,11 @@ class Overlay:
                 elif not change.present:
                     rules = [known for known in rules if known not in same]
         rules.sort(key=lambda rule: rule.family)
-        return replace(found, installed=installed, enabled=active, loaded=loaded, rules=tuple(rules), defaults=defaults)
+        # What the kernel would have loaded by then is not known here.
+        changed = bool(self._rules) or self._firewall != FirewallIs()
+        kernel4, kernel6 = (None, None) if changed else (found.kernel4, found.kernel6)
+        told = replace(found, kernel4=kernel4, kernel6=kernel6, rules=tuple(rules), defaults=defaults)
+        return replace(told, installed=installed, enabled=active, loaded=loaded)
 
     def exchange(self, request: Request) -> Response:
         return self.below.exchange(request)
@@ -214,8 +220,9 @@ class Overlay:
             case FileCopied(source=source, path=path, mode=mode):
                 copied = self.read(source)
                 self._files[path] = replace(copied, mode=mode, owner="root", group="root") if copied else None
-            case PackageIs(name=name, installed=installed):
+            case PackageIs(name=name, installed=installed, version=version):
                 self._packages[name] = installed
+                self._versions[name] = version
             case UnitIs(name=name):
                 known = self._units.get(name, effect)
                 self._units[name] = replace(
@@ -273,7 +280,7 @@ def _families(change: RuleIs, ipv6: bool) -> tuple[int, ...]:
 
 def _rule(change: RuleIs, family: int) -> UfwRule:
     return UfwRule(
-        action="allow",
+        action=change.action,
         protocol=change.protocol,
         port=change.port,
         source=change.source or ANYWHERE[family],

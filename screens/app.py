@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ from wizard.questions import Question
 
 from . import desk
 from .desk import Desk
-from .dialogs import Show
+from .dialogs import Ask, Show
 from .frame import Frame
 from .page import Page
 from .run_state import RunState
@@ -64,7 +65,9 @@ class WizardApp(App[int]):
         self.report: Document | None = None
         self.rows: list[Document] = []
         self.is_proved = False
-        self.trouble: desk.Trouble | None = None
+        self.is_starting = False
+        self.is_leaving = False
+        self.kept_at = ""
         self.last_words = ""
         self._redrawing: Timer | None = None
         self._typing: asyncio.TimerHandle | None = None
@@ -76,7 +79,7 @@ class WizardApp(App[int]):
     async def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self.exit, 128 + number, 128 + number)
+            loop.add_signal_handler(number, self.end_by, number)
         await self.push_screen(Frame())
         from .welcome import WelcomePage
 
@@ -95,7 +98,7 @@ class WizardApp(App[int]):
         return self.frame.page
 
     def _tick(self) -> None:
-        if self.page is not None:
+        if not self.is_leaving and self.page is not None:
             self.page.ticked()
 
     async def action_quit(self) -> None:
@@ -110,11 +113,18 @@ class WizardApp(App[int]):
         else:
             self.leave()
 
+    def end_by(self, number: int) -> None:
+        """Ends as a signal asks, and gives the terminal back: Textual's own way would leave it as it is."""
+        from .farewell import words_after
+
+        self.is_leaving, self.last_words = True, words_after(self)
+        self.exit(128 + number, 128 + number)
+
     def leave(self) -> None:
         """Ends the wizard; what that leaves is said on the terminal after."""
         from .farewell import words_after
 
-        self.last_words = words_after(self)
+        self.is_leaving, self.last_words = True, words_after(self)
         self.exit(self.code)
 
     @property
@@ -132,7 +142,9 @@ class WizardApp(App[int]):
     # ── the way ──
 
     async def go(self, page: Page) -> None:
-        await self.frame.show(page)
+        # What comes late, when the screens are being taken down, has no place any more.
+        if not self.is_leaving:
+            await self.frame.show(page)
 
     def walk_to(self, page: Page) -> None:
         self.call_next(self.go, page)
@@ -141,14 +153,17 @@ class WizardApp(App[int]):
         if self.page is not None:
             self.push_screen(Show(self.page.title, self.page.help))
 
-    def show_text(self, title: str, text: str, *, end: bool = False) -> None:
-        self.push_screen(Show(title, text, end=end))
-
     def start_run(self) -> None:
         """The plan that was seen, and no other, is carried out."""
         assert self.seen is not None
-        self.report, self.run_state, self.rows = None, RunState(), []
-        self.desk.start(self.draft, self.seen)
+        if not self.is_starting:
+            self.is_starting = True
+            self.report, self.run_state, self.rows, self.is_proved = None, RunState(), [], False
+            self.desk.start(self.draft, self.seen)
+
+    def start_test(self) -> None:
+        self.rows, self.is_proved = [], False
+        self.desk.prove(self.draft)
 
     # ── the end ──
 
@@ -211,7 +226,7 @@ class WizardApp(App[int]):
 
     def _redraw(self) -> None:
         self._redrawing = None
-        if self.page is not None:
+        if not self.is_leaving and self.page is not None:
             self.page.seen()
             self.frame.redraw()
 
@@ -232,7 +247,7 @@ class WizardApp(App[int]):
     async def attach(self, run: str) -> None:
         from .progress import ProgressPage
 
-        self.run_id, self.run_state = run, RunState()
+        self.run_id, self.run_state, self.is_starting = run, RunState(), False
         await self.go(ProgressPage())
         self.desk.follow(run)
 
@@ -285,11 +300,11 @@ class WizardApp(App[int]):
         from .summary import SummaryPage
 
         if message.order == "show":
-            self.show_text("Log", message.text, end=True)
+            self.push_screen(Show("Log", message.text, end=True))
         elif message.order == "arrived" and isinstance(self.page, SummaryPage):
             self.page.take_arrival(message.text)
-        elif message.order == "say":
-            self.notify(message.text, markup=False, timeout=8)
+        elif message.order == "written":
+            self.push_screen(Show("Written", message.text))
 
     def on_browsed(self, message: desk.Browsed) -> None:
         from .picker import Picker
@@ -298,8 +313,13 @@ class WizardApp(App[int]):
             self.screen.show(message.directory, message.entries)
 
     def on_trouble(self, message: desk.Trouble) -> None:
+        self.is_starting = False
         if message.broken is not None:
             raise message.broken
+        if (run := message.run) is not None:
+            text = f"{message.message}.\n\nIt can be watched from here, as if it had been started here."
+            self.push_screen(Ask("Another run is under way", text, lambda: self.call_next(self.attach, run)))
+            return
         self.push_screen(Show("That did not work", f"{message.message}\n\n{message.remedy}"))
 
     # ── defects ──
@@ -309,10 +329,6 @@ class WizardApp(App[int]):
         from .farewell import words_of_defect
 
         self._return_code = 1
-        import os
-
-        if os.environ.get("WTB"):
-            __import__("traceback").print_exception(error)
         if self._exception is None:
             self._exception = error
             self._exception_event.set()
@@ -325,6 +341,7 @@ def run_app(gateway: Gateway, *, mouse: bool = False) -> int:
     app = WizardApp(gateway)
     app.animation_level = "none"
     app.run(mouse=mouse)
-    if app.last_words:
-        print(app.last_words)
+    # After a hang-up there is nobody to read it.
+    with contextlib.suppress(OSError):
+        print(app.last_words, end="\n" if app.last_words else "", flush=True)
     return app.return_value if app.return_value is not None else app.return_code or 0

@@ -97,10 +97,13 @@ class Browsed(Message):
 
 
 class Trouble(Message):
-    """An order that failed: what happened, and what to do."""
+    """An order that failed: what happened, and what to do. `run` is another one that is in the way."""
 
-    def __init__(self, message: str, remedy: str, broken: BaseException | None = None) -> None:
+    def __init__(
+        self, message: str, remedy: str, broken: BaseException | None = None, *, run: str | None = None
+    ) -> None:
         super().__init__()
+        self.run = run
         self.message = message
         self.remedy = remedy
         self.broken = broken
@@ -187,11 +190,14 @@ class Desk:
         """The work's message; or what went wrong, in words. The exception itself goes to the app's crash report."""
         from wizard.answers_file import AnswersError
         from wizard.model import SetupError
+        from wizard.runs import Busy
 
         try:
             message = work()
         except Superseded:
             return
+        except Busy as error:
+            message = Trouble(error.message, error.remedy, run=error.holder.run)
         except SetupError as error:
             message = Trouble(error.message, error.remedy)
         except AnswersError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from textual.content import Content
 
 from wizard.mask import strip_control
+from wizard.progress import change_words
 from wizard.report import SIGNS
 
 Document = dict[str, Any]
@@ -126,17 +126,6 @@ def in_words(value: Any) -> str:
             return ", ".join(in_words(item) for item in value)
         case _:
             return str(value)
-
-
-def change_words(change: Document) -> str:
-    """What an action is, on one line."""
-    match change["kind"]:
-        case "run":
-            return f"$ {shlex.join(change['argv'])}"
-        case "wait":
-            return f"… {change['for']}"
-        case kind:
-            return f"{kind} {change['path']}"
 
 
 def change_lines(

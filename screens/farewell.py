@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def words_after(wizard: WizardApp) -> str:
     """What the end of the wizard leaves, and what to type next."""
-    from wizard import clients, paths
+    from wizard import clients
 
     from .drawing import clean
     from .summary import SummaryPage
@@ -19,7 +19,8 @@ def words_after(wizard: WizardApp) -> str:
     if wizard.gateway.is_demo:
         return "That was the demo: nothing was changed. On a server: sudo vllm-https-setup"
     if isinstance(wizard.page, SummaryPage):
-        return f"{clean(clients.text(wizard.summary))}\n# All of this is kept in {paths.CLIENTS}"
+        kept = f"\n# All of this is kept in {wizard.kept_at}" if wizard.kept_at else ""
+        return clean(clients.text(wizard.summary)) + kept
     if wizard.run_id is not None and wizard.report is None and wizard.run_state.exit_code is None:
         return f"Run {wizard.run_id} goes on. sudo vllm-https-setup shows it again."
     if wizard.report is not None:

@@ -51,16 +51,19 @@ class OutcomePage(Page):
                     yield from wrapped(finding["summary"], width, indent="  ")
                     yield from wrapped(finding["remedy"] or "", width, "dim", "  ")
                     break
+        if report["exit_code"] == 0:
+            return
         yield Content("")
         done = ", ".join(step["title"] for step in report["steps"] if step["status"] == "changed")
         yield from wrapped(f"Done: {done or 'nothing'}. It can be taken back: sudo vllm-https-setup rollback", width)
-        yield from wrapped(f"Log: {report['log_path']}", width, "dim")
+        if report["log_path"]:
+            yield from wrapped(f"Log: {report['log_path']}", width, "dim")
 
     def keys(self) -> list[Key]:
-        return [
-            Key(("enter",), "Enter", "Try again", self.forward, main=True),
-            Key(("l",), "l", "Log", self.show_log),
-        ]
+        log = Key(("l",), "l", "Log", self.show_log)
+        if self.wizard.report is not None and self.wizard.report["exit_code"] == 0:
+            return [Key(("enter", "q"), "Enter", "Finish", self.wizard.leave, main=True), log]
+        return [Key(("enter",), "Enter", "Try again", self.forward, main=True), log]
 
     def forward(self) -> None:
         from .state import StatePage

@@ -154,7 +154,7 @@ class ReviewPage(Page):
 
             draft = wizard.draft
             wizard.desk.order(lambda: wizard.gateway.settle(draft))
-            wizard.desk.prove(draft)
+            wizard.start_test()
             wizard.walk_to(TestPage())
 
     def back(self) -> None:
@@ -182,7 +182,7 @@ class ReviewPage(Page):
             def work() -> Answered:
                 where = os.path.abspath(os.path.expanduser(path))
                 wizard.gateway.write(where, text())
-                return Answered("say", f"Written. To use it: {use} {where}")
+                return Answered("written", f"{where}\n\nTo use it: {use} {where}")
 
             wizard.desk.order(work)
 

@@ -6,7 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from .drawing import change_words, clean
+from wizard.progress import change_words
+
+from .drawing import clean
 
 Document = dict[str, Any]
 PROOF = "SSH proved from outside"

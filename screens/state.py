@@ -15,7 +15,7 @@ from .page import Key, Page
 class StatePage(Page):
     at = "welcome"
     title = "This server"
-    about = "It was set up before. This is how it stands now."
+    about = "Its answers are saved. This is how it stands by them."
     help = (
         "+ is put right by the repair, which is the plan that is shown here: nothing else is changed. c goes through "
         "the steps again, to change an answer: another certificate, another port that stays open."
@@ -84,8 +84,8 @@ class StatePage(Page):
     def seen(self) -> None:
         wizard = self.wizard
         if wizard.seen is not None and wizard.seen.can_start and not wizard.seen.changes and not self._proving:
-            self._proving, wizard.rows, wizard.is_proved = True, [], False
-            wizard.desk.prove(wizard.draft)
+            self._proving = True
+            wizard.start_test()
         self.redraw(standing=self._standing, plan=self._plan)
 
     def keys(self) -> list[Key]:

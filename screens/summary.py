@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from textual.app import ComposeResult
 from textual.content import Content
 
-from wizard import clients, paths
+from wizard import clients
 
 from .block import Block
 from .desk import Answered
@@ -50,10 +50,12 @@ class SummaryPage(Page):
 
     def on_mount(self) -> None:
         """What is printed after the end is kept in a file as well: the terminal may be gone by then."""
-        wizard = self.wizard
-        if not wizard.gateway.is_demo:
-            text = clients.text(self.summary)
-            wizard.desk.order(lambda: wizard.gateway.write(paths.CLIENTS, text), alone=False)
+        wizard, text = self.wizard, clients.text(self.summary)
+
+        def keep() -> None:
+            wizard.kept_at = wizard.gateway.keep_summary(text)
+
+        wizard.desk.order(keep, alone=False)
 
     def _endpoint(self, width: int, height: int) -> Content:
         model = f"    model  {self.summary.model}"

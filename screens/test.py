@@ -63,7 +63,6 @@ class TestPage(Page):
 
     def test_again(self) -> None:
         wizard = self.wizard
-        wizard.rows, wizard.is_proved = [], False
-        wizard.desk.prove(wizard.draft)
+        wizard.start_test()
         self.seen()
         wizard.frame.redraw()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.content import Content
 
+from wizard.draft import LEAST
+
 from .block import Block
 from .drawing import fit, stacked, wrapped
 from .page import Key, Page
@@ -59,7 +61,10 @@ class WelcomePage(Page):
         blocked = wizard.seen.blocked
         if blocked is not None:
             return Content.assemble(("✗ ", "bold $error"), f"{blocked.step.title}: something stands in the way.")
-        return Content.assemble(("✓ ", "$success"), "This server can be secured.")
+        lines = [Content.assemble(("✓ ", "$success"), "This server can be secured.")]
+        if wizard.draft.data != LEAST:
+            lines.append(Content("  Your answers of last time are filled in."))
+        return stacked(lines)
 
     def seen(self) -> None:
         self.redraw(looked=self._looked)

@@ -147,6 +147,9 @@ class DemoGateway:
     def note_defect(self, traceback: str) -> str:
         return ""
 
+    def keep_summary(self, text: str) -> str:
+        return ""
+
     def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
         return self._stage.server.machine.browse(directory)
 

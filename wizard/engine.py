@@ -268,7 +268,8 @@ def _walk_step(step: Step, look: Look, watcher: Watcher, agreed: Sequence[str] |
             if not (late and isinstance(action, Wait) and not action.fall_back_when_late):
                 fallen = list(_fall_back(step, action, look, watcher))
                 changes.extend(fallen)
-                problem = ". ".join([problem.rstrip("."), *(change.why for change in fallen[:1])])
+                if fallen and not (late and isinstance(action, Wait) and action.late):
+                    problem = f"{problem.rstrip('.')}. {fallen[0].why}"
             return StepResult(
                 step, Status.FAILED, seen, _after(step, look, problem), tuple(changes), actions, 0, problem
             )

@@ -128,6 +128,9 @@ class Gateway(Protocol):
     def write(self, path: str, text: str) -> None:
         """Writes a file that the operator asked for, readable by root alone. Raises SetupError."""
 
+    def keep_summary(self, text: str) -> str:
+        """Keeps what a client needs; where that is, "" where nothing is kept."""
+
     def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
         """The names in a directory of this server, each with whether it is one too; () where it can't be read."""
 
@@ -232,6 +235,13 @@ class RealGateway:
 
     def write(self, path: str, text: str) -> None:
         files.write(path, text.encode(), mode=0o600)
+
+    def keep_summary(self, text: str) -> str:
+        try:
+            files.write(paths.CLIENTS, text.encode(), mode=0o600)
+        except SetupError:
+            return ""
+        return paths.CLIENTS
 
     def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
         return files.browse(directory)

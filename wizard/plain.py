@@ -132,7 +132,7 @@ class Plain:
             return self._open_healthy()
         self._teller.say()
         if opening.was_set_up and opening.cut_off is None:
-            self._teller.say("This server was set up before, and is no longer as it should be:")
+            self._teller.say("This server is not as its saved answers say:")
         for one in self._seen.steps:
             self._tell_wrong(one)
         self._teller.say(KEYS)

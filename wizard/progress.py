@@ -26,7 +26,7 @@ class Progress:
             case "step_began":
                 return f"{event['title']}"
             case "action_began":
-                return f"  {self._change(event['change'])}"
+                return f"  {change_words(event['change'])}"
             case "progress":
                 return f"      {event['text']}"
             case "action_ended":
@@ -36,12 +36,13 @@ class Progress:
             case _:
                 return ""
 
-    @staticmethod
-    def _change(change: dict[str, Any]) -> str:
-        match change["kind"]:
-            case "run":
-                return f"$ {shlex.join(change['argv'])}"
-            case "wait":
-                return f"… {change['for']}"
-            case kind:
-                return f"{kind} {change['path']}"
+
+def change_words(change: dict[str, Any]) -> str:
+    """What an action is, on one line."""
+    match change["kind"]:
+        case "run":
+            return f"$ {shlex.join(change['argv'])}"
+        case "wait":
+            return f"… {change['for']}"
+        case kind:
+            return f"{kind} {change['path']}"

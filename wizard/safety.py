@@ -70,6 +70,7 @@ def prove_and_disarm(look: Look, ports: tuple[int, ...]) -> tuple[Action, ...]:
             max(seconds - MARGIN_S, 5),
             Proof(look, ports),
             otherwise=(revert, *disarm),
+            late="The firewall was put back as it was before.",
             shell="firewall_confirmed",
         ),
         *disarm,

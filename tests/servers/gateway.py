@@ -64,6 +64,7 @@ class DescribedGateway:
     stopped: list[str] = field(default_factory=list)
     confirmed: int = 0
     looks: list[tuple[Draft, bool]] = field(default_factory=list)
+    summaries: list[str] = field(default_factory=list)
     defects: list[str] = field(default_factory=list)
     saved: list[tuple[str, str]] = field(default_factory=list)
 
@@ -147,6 +148,10 @@ class DescribedGateway:
     def note_defect(self, traceback: str) -> str:
         self.defects.append(traceback)
         return "/var/log/vllm-https-setup/wizard.log"
+
+    def keep_summary(self, text: str) -> str:
+        self.summaries.append(text)
+        return "/var/lib/vllm-https-setup/clients.txt"
 
     def browse(self, directory: str) -> tuple[tuple[str, bool], ...]:
         return ()

@@ -27,8 +27,8 @@ class Held(DemoGateway):
         super().__init__(scene, pace=0, proof=False)
 
     def follow(self, run: str) -> Iterator[Document]:
-        for event in super().follow(run):
-            yield event
+        for number, event in enumerate(super().follow(run)):
+            yield {**event, "at": number / 100}
             if "second SSH session" in str(event.get("text")):
                 threading.Event().wait()
 

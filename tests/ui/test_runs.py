@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
+
+from textual import events
 
 from screens.farewell import words_after
 from screens.outcome import OutcomePage
@@ -98,7 +101,7 @@ async def test_firewall_that_nobody_confirms_is_put_back_and_said_so(driver: Dri
     await driver.jump("Review")
     await driver.press("enter")
     await driver.until(lambda: isinstance(driver.app.page, OutcomePage))
-    assert driver.shows("This did not succeed", "the firewall is put back as it was")
+    assert driver.shows("This did not succeed", "The firewall was put back as it was before")
     assert driver.app.code == 1
 
 
@@ -168,7 +171,9 @@ class Taken(DescribedGateway):
 async def test_start_beside_another_run_says_who_runs(driver: Driver) -> None:
     await driver.jump("Review")
     await driver.press("enter")
-    await driver.until("another run is under way: apply 20261124T2")
+    await driver.until("Another run is under way", "apply 20261124T2")
+    await driver.press("y")
+    await driver.until(lambda: driver.app.run_id == "20261124T2")
 
 
 @played()
@@ -204,3 +209,20 @@ async def test_leaving_before_the_start_says_that_nothing_was_changed(driver: Dr
     await driver.press("ctrl+q")
     assert driver.app.return_value == 0
     assert driver.app.last_words.startswith("Nothing was changed. Your answers are kept")
+
+
+@played()
+async def test_run_is_started_once_however_often_enter_is_pressed(driver: Driver) -> None:
+    started: list[str] = []
+    start = driver.app.gateway.start
+
+    def counted(*args: Any) -> str:
+        started.append("")
+        return start(*args)
+
+    driver.app.gateway.start = counted  # type: ignore[assignment, method-assign]
+    await driver.jump("Review")
+    for _ in range(5):
+        driver.app.post_message(events.Key("enter", None))
+    await driver.until("All is as it should be.")
+    assert len(started) == 1

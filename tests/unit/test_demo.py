@@ -335,7 +335,7 @@ def test_firewall_that_nobody_proves_is_put_back() -> None:
     assert late.report["exit_code"] == 1
     assert [event["line"] for event in late.of("command")].count(f"systemctl start {paths.REVERT_SERVICE}") == 1
     firewall = next(step for step in late.report["steps"] if step["id"] == "firewall")
-    assert "the firewall is put back as it was" in firewall["findings"][0]["summary"]
+    assert "The firewall was put back as it was before" in firewall["findings"][0]["summary"]
     assert findings(look(gateway, INTERNAL), "drift") == before
 
 

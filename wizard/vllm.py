@@ -7,9 +7,10 @@ import shlex
 from dataclasses import dataclass
 
 from .engine import Look
+from .launching import Launching, find_launching
 from .model import Probe, Secret
 from .parse.environment import parse_environment
-from .parse.launch import Launch, VllmCommand, parse_launch
+from .parse.launch import VllmCommand
 from .parse.units import parse_environment_files, parse_exec_start
 from .server import FileState, Listener, Request, Server, Unit
 
@@ -25,17 +26,17 @@ class Vllm:
     user: str
     script_path: str
     script: FileState | None
-    launch: Launch
     environment_files: tuple[str, ...]
     environment_missing: tuple[str, ...]
     key: Secret | None
     key_file: str
     port: int
     listeners: tuple[Listener, ...]
+    launching: Launching
 
     @property
     def command(self) -> VllmCommand | None:
-        return self.launch.commands[0] if len(self.launch.commands) == 1 else None
+        return self.launching.command
 
     @property
     def exposed(self) -> tuple[Listener, ...]:
@@ -69,13 +70,13 @@ def find_vllm(look: Look) -> Vllm:
     unit = look.server.units(wanted.unit)[wanted.unit]
     script_path = wanted.launch_script if wanted.launch_script != "auto" else _script_of(unit)
     script = look.server.read(script_path) if script_path else None
-    launch = parse_launch(script.content) if script and script.kind == "file" else Launch((), None)
-    files, missing, key, key_file = _environment(look, unit)
-    command = launch.commands[0] if len(launch.commands) == 1 else None
-    port = wanted.port if isinstance(wanted.port, int) else (command.port if command else None) or DEFAULT_PORT
+    files, missing, variables, key, key_file = _environment(look, unit)
+    launching = find_launching(look, unit, script_path, script, variables)
+    said = launching.command.port if launching.command else None
+    port = wanted.port if isinstance(wanted.port, int) else said or DEFAULT_PORT
     listeners = tuple(one for one in look.server.listeners() if one.unit == wanted.unit)
     user = unit.properties.get("User", "") or "root"
-    return Vllm(unit, user, script_path, script, launch, files, missing, key, key_file, port, listeners)
+    return Vllm(unit, user, script_path, script, files, missing, key, key_file, port, listeners, launching)
 
 
 def _script_of(unit: Unit) -> str:
@@ -86,14 +87,16 @@ def _script_of(unit: Unit) -> str:
     return argv[0] if argv else ""
 
 
-def _environment(look: Look, unit: Unit) -> tuple[tuple[str, ...], tuple[str, ...], Secret | None, str]:
-    """The env files that are there, those that are missing, the key and where it is: the last file decides."""
+def _environment(look: Look, unit: Unit) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, str], Secret | None, str]:
+    """The env files that are there, those that are missing, what they set, the key and where it is: the last file
+    decides."""
     wanted = look.answers.vllm.env_file
     if wanted != "auto":
         paths = [(wanted, False)]
     else:
         paths = list(parse_environment_files(unit.properties.get("EnvironmentFiles", "")))
     found, missing, key, key_file = [], [], None, ""
+    variables: dict[str, str] = {}
     for path, optional in paths:
         state = look.server.read(path)
         if state is None or state.kind != "file":
@@ -104,9 +107,10 @@ def _environment(look: Look, unit: Unit) -> tuple[tuple[str, ...], tuple[str, ..
         environment = parse_environment(state.text)
         for entry in environment.entries:
             look.mask.add_environment(entry.name, entry.value)
+            variables[entry.name] = entry.value
         if value := environment.value(KEY_NAME):
             key, key_file = Secret(value), path
-    return tuple(found), tuple(missing), key, key_file
+    return tuple(found), tuple(missing), variables, key, key_file
 
 
 def last_words(server: Server, unit: str) -> str:

@@ -7,6 +7,9 @@ from wizard.parse.words import Word
 
 WRITE_IT_OUT = "write the command itself in the script: exec vllm serve MODEL --host 127.0.0.1 …"
 FROM_A_SCRIPT = "start vLLM from a bash script, in which stands: exec vllm serve MODEL --host 127.0.0.1 …"
+IN_UNIT = (
+    "write one line in it: ExecStart=/path/to/vllm serve MODEL --host 127.0.0.1 …; then sudo systemctl daemon-reload"
+)
 CONTAINER = re.compile(rb"\b(?:docker|podman|nerdctl|apptainer|singularity)\b|vllm/vllm-openai")
 # Programs that run a text as a command.
 RUNNERS = frozenset(b"bash sh dash zsh ksh eval su ssh tmux screen trap xargs parallel srun at batch".split())
@@ -58,3 +61,11 @@ def nothing(commands: Sequence[Sequence[Word]]) -> tuple[str, str]:
         named = scripts[-1].decode()
         return why, f"name the script that does in the answers, {named} perhaps: vllm: {{launch_script: /path/to/it}}"
     return why, "name the script that runs `vllm serve` in the answers: vllm: {launch_script: /path/to/it}"
+
+
+def in_unit(words: Sequence[Word]) -> tuple[str, str]:
+    """For an ExecStart= that starts vLLM through another program."""
+    if any(CONTAINER.search(word.text or word.source) for word in words):
+        return _container(words)
+    name = words[0].source.decode("utf-8", "replace") if words else ""
+    return f"ExecStart= starts vLLM through `{name}`, which may change its arguments", IN_UNIT

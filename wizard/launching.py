@@ -49,6 +49,8 @@ class Launching:
     def bind(self, host: str) -> Edit:
         """The file's content with vLLM bound to this host."""
         assert self.state is not None
+        if self.launch.refusal is not None:
+            return Edit(None, self.launch.refusal, self.launch.remedy)
         if self.in_unit:
             return bind_exec(self.state.content, host, self.environment, self.config)
         content, arguments = self.state.content, self.arguments
@@ -61,15 +63,13 @@ class Launching:
         return UnitRead(name, f"{{ path={argv.partition(' ')[0]} ; argv[]={argv} ; ignore_errors=no }}")
 
 
-def find_launching(
-    look: Look, unit: Unit, path: str, script: FileState | None, variables: Mapping[str, str]
-) -> Launching:
+def find_launching(look: Look, unit: Unit, path: str, variables: Mapping[str, str]) -> Launching:
     """By the launch script at `path`, unless the unit starts vLLM itself. `variables` are those of the env files."""
     argv = _argv(unit)
     if look.answers.vllm.launch_script == "auto" and holds_command(argv):
         found = _in_unit(look, unit, variables)
     else:
-        found = _in_script(look, unit, argv, path, script, variables)
+        found = _in_script(look, unit, argv, path, variables)
     if found.state is not None:
         _mask_secrets(look.mask, found)
     config = _config(look, found)
@@ -89,15 +89,9 @@ def _argv(unit: Unit) -> tuple[str, ...]:
     return commands[-1] if commands else ()
 
 
-def _in_script(
-    look: Look,
-    unit: Unit,
-    argv: Sequence[str],
-    path: str,
-    script: FileState | None,
-    variables: Mapping[str, str],
-) -> Launching:
+def _in_script(look: Look, unit: Unit, argv: Sequence[str], path: str, variables: Mapping[str, str]) -> Launching:
     arguments = path not in argv or argv[-1] != path
+    script = look.server.read(path) if path else None
     if script is None or script.kind != "file":
         return Launching(path, script, arguments=arguments)
     launch = parse_launch(script.content, variables, arguments=arguments)

@@ -24,8 +24,6 @@ class Vllm:
 
     unit: Unit
     user: str
-    script_path: str
-    script: FileState | None
     environment_files: tuple[str, ...]
     environment_missing: tuple[str, ...]
     key: Secret | None
@@ -33,6 +31,15 @@ class Vllm:
     port: int
     listeners: tuple[Listener, ...]
     launching: Launching
+
+    @property
+    def script_path(self) -> str:
+        """The launch script; or the unit's file, where that has the command itself."""
+        return self.launching.path
+
+    @property
+    def script(self) -> FileState | None:
+        return self.launching.state
 
     @property
     def command(self) -> VllmCommand | None:
@@ -69,14 +76,13 @@ def find_vllm(look: Look) -> Vllm:
     wanted = look.answers.vllm
     unit = look.server.units(wanted.unit)[wanted.unit]
     script_path = wanted.launch_script if wanted.launch_script != "auto" else _script_of(unit)
-    script = look.server.read(script_path) if script_path else None
     files, missing, variables, key, key_file = _environment(look, unit)
-    launching = find_launching(look, unit, script_path, script, variables)
+    launching = find_launching(look, unit, script_path, variables)
     said = launching.command.port if launching.command else None
     port = wanted.port if isinstance(wanted.port, int) else said or DEFAULT_PORT
     listeners = tuple(one for one in look.server.listeners() if one.unit == wanted.unit)
     user = unit.properties.get("User", "") or "root"
-    return Vllm(unit, user, script_path, script, files, missing, key, key_file, port, listeners, launching)
+    return Vllm(unit, user, files, missing, key, key_file, port, listeners, launching)
 
 
 def _script_of(unit: Unit) -> str:

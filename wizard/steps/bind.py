@@ -119,7 +119,7 @@ def check_script(vllm: Vllm, *, exposed: bool) -> Finding:
         return check_read(vllm, exposed=exposed)
     if found.foreign:
         return of_a_package(vllm)
-    config = found.config.path if found.config and found.command and found.command.host is None else ""
+    config = found.config.path if found.config and found.command and found.command.last_host is None else ""
     says = f"says --host {found.host}" if found.host else "names no --host, so vLLM takes every interface"
     if found.command and found.command.dynamic_host:
         says = "takes the host from a variable, which may be any address"

@@ -124,10 +124,11 @@ def doors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Shut around every test. An attempt on one fails the test, also where the program caught the error."""
     base = tmp_path_factory.getbasetemp()
     hypothesis.configuration.set_hypothesis_home_dir(base / "hypothesis")
+    bytecode = sys.pycache_prefix or str(base)
     now = Doors(
         frozenset(_named(request, "allow_commands")),
         frozenset(_named(request, "allow_network")),
-        (str(base), str(base.resolve()), "/dev/null", *_named(request, "allow_writes")),
+        (str(base), str(base.resolve()), "/dev/null", bytecode, *_named(request, "allow_writes")),
     )
     _shut.append(now)
     try:

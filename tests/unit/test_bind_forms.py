@@ -17,6 +17,7 @@ from tests.unit.test_laws import Book, Killed, apply, undo
 from wizard.engine import walk
 from wizard.model import Finding, Level, ListensOn, Output, Run, Status, Write
 from wizard.overlay import Overlay
+from wizard.script import Notes, write_script
 from wizard.server import FileState, Firewall, Listener
 from wizard.steps import STEPS, bind
 from wizard.undo import undo_actions
@@ -172,6 +173,17 @@ def test_command_is_edited_where_it_stands_and_systemd_reads_it_before_the_resta
         ("restart", "vllm.service"),
     ]
     assert overlay.read(path) == FileState("file", write.content, 0o755, "vllm", "vllm")
+
+
+def test_exported_script_edits_the_unit_and_has_systemd_read_it_before_the_restart() -> None:
+    look, notes = IN_UNIT.look(), Notes()
+    results = walk(STEPS, replace(look, server=Overlay(look.server)), notes)
+    lines = [line.strip() for line in write_script(look, results, notes, "", "now").splitlines()]
+    places = [
+        next(number for number, line in enumerate(lines) if part in line)
+        for part in (f"edit {UNIT}", "systemctl daemon-reload", "systemctl restart vllm.service")
+    ]
+    assert places == sorted(places)
 
 
 def test_edit_is_put_back_and_read_where_vllm_fails_with_it() -> None:

@@ -11,11 +11,13 @@ import secrets
 import stat
 import time
 from collections.abc import Callable
+from typing import BinaryIO
 
 from .model import SetupError
 from .server import FileState
 
 MAX_READ = 16 * 1024 * 1024
+PIECE = 256 * 1024
 SUFFIX = ".new"
 MAX_LINKS = 40
 _STARTED = time.time()
@@ -35,6 +37,14 @@ def _name_of_group(gid: int) -> str:
         return str(gid)
 
 
+def _all_of(opened: BinaryIO) -> bytes:
+    """All of it up to MAX_READ, a piece at a time: for one of /proc/sys the kernel makes room for what is asked."""
+    content = b""
+    while len(content) < MAX_READ and (piece := opened.read(PIECE)):
+        content += piece
+    return content[:MAX_READ]
+
+
 def read(path: str) -> FileState | None:
     """The file as it is, None where there is none. Never waits on a FIFO, never reads a device."""
     try:
@@ -47,7 +57,7 @@ def read(path: str) -> FileState | None:
         elif stat.S_ISREG(status.st_mode):
             kind = "file"
             with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
-                content = opened.read(MAX_READ)
+                content = _all_of(opened)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None

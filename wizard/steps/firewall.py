@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .. import paths
-from ..apt import finish_cut_off, install, refresh_all
+from ..apt import finish_cut_off, install, refresh_system
 from ..engine import Look, Step
 from ..model import Action, Finding, FirewallIs, Level, RuleIs, Run
 from ..parse.ufw import UfwRule, decide
@@ -67,7 +67,7 @@ def check_package(look: Look, firewall: Firewall) -> Iterator[Finding]:
             "firewall.package",
             Level.DRIFT,
             "ufw is not installed",
-            fix=(refresh_all(), install(("ufw",), "the firewall's tool")),
+            fix=(refresh_system(look.server), install(("ufw",), "the firewall's tool")),
         )
 
 

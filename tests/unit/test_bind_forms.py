@@ -46,11 +46,13 @@ def started(
     description = known.description
     shown = f"ExecStart={{ path={exec_start.split()[0]} ; argv[]={exec_start} ; ignore_errors=no ; start_time="
 
+    drop_ins = " ".join(sorted(path for path in files if "/vllm.service.d/" in path))
+
     def show(output: Output) -> Output:
         out = re.sub(r"ExecStart=\{ path=/opt/vllm/start-vllm.sh ; .*?start_time=", lambda _: shown, output.out)
-        return replace(output, out=out.replace(f"FragmentPath={UNIT}", f"FragmentPath={fragment}"))
+        of_unit = f"FragmentPath={fragment}\nDropInPaths={drop_ins}"
+        return replace(output, out=re.sub(rf"FragmentPath={UNIT}(\nDropInPaths=.*)?", of_unit, out))
 
-    drop_ins = " ".join(sorted(path for path in files if "/vllm.service.d/" in path))
     commands = {key: show(output) for key, output in description.commands.items()}
     commands[SHOW_DROP_INS, ""] = Output(0, f"Id=vllm.service\nDropInPaths={drop_ins}\n")
     states = {

@@ -25,8 +25,6 @@ REPOSITORY = "https://dl.cloudsmith.io/public/caddy/stable"
 LISTS = "/var/lib/apt/lists"
 INDEX = f"{LISTS}/dl.cloudsmith.io_public_caddy_stable_deb_debian_dists_any-version_main_binary-amd64_Packages"
 MIRROR = "https://mirror.example.com/caddy/deb/debian"
-# As the first step asks for them all at once.
-ASKED = ("vllm.service", "caddy.service", "ssh.service", "sshd.service", "ssh.socket")
 
 
 def key(name: str) -> bytes:
@@ -87,13 +85,13 @@ def changed(block: str, lines: Mapping[str, str]) -> str:
 
 def inspect(server: Scenario) -> dict[str, Finding]:
     look = server.look()
-    look.server.units(*ASKED)
+    look.server.units(*server.units)
     return {finding.key: finding for finding in caddy.inspect(look)}
 
 
 def applied(server: Scenario) -> StepResult:
     look, _ = server.overlaid()
-    look.server.units(*ASKED)
+    look.server.units(*server.units)
     (result,) = walk((caddy.STEP,), look)
     return result
 

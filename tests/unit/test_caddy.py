@@ -54,6 +54,7 @@ def server(
             blocks = output.out.split("\n\n")
             blocks = [changed(block, unit or {}) if "Id=caddy.service" in block else block for block in blocks]
             commands[question] = Output(0, "\n\n".join(blocks))
+    files = {LIST: current(base, LIST), **(files or {})}
     more = {path: None if text is None else FileState("file", text) for path, text in (files or {}).items()}
     if offered is not None:
         index = "".join(f"Package: caddy\nVersion: {version}\n\n" for version in offered)
@@ -74,6 +75,11 @@ def server(
             now=day.timestamp() if day else about.now,
         ),
     )
+
+
+def current(server: Scenario, path: str) -> bytes | None:
+    state = server.description.files.get(path)
+    return state.content if state else None
 
 
 def changed(block: str, lines: Mapping[str, str]) -> str:
@@ -310,6 +316,16 @@ def test_package_whose_unit_runs_another_program_warns() -> None:
     found = inspect(server(unit={"ExecStart": CUSTOM["ExecStart"]}))
     assert found["caddy.custom_build"].level is Level.WARN
     assert found["caddy.service"].level is Level.OK
+
+
+def test_entry_of_another_list_is_used_for_the_first_installation_too() -> None:
+    path, text = ENTRIES["deb822"]
+    own = scenario.load("finished").description
+    files = {path: text.encode(), KEYRING: current(replace(scenario.load("finished")), KEYRING)}
+    found = inspect(server("exposed", files=files, answers=own.answers.decode()))
+    assert found["caddy.list"].evidence["path"] == path
+    refresh = found["caddy.package"].fix[0]
+    assert isinstance(refresh, Run) and f"Dir::Etc::sourcelist={path}" in refresh.argv
 
 
 @pytest.mark.parametrize("name", ["exposed", "finished"])

@@ -117,6 +117,14 @@ class UnitIs:
 
 
 @dataclass(frozen=True)
+class UnitRead:
+    """systemd has read the unit's files again, and its ExecStart is this, as `systemctl show` has it."""
+
+    name: str
+    exec_start: str
+
+
+@dataclass(frozen=True)
 class ListensOn:
     """The unit's listeners are these (address, port) pairs and no others."""
 
@@ -159,7 +167,7 @@ class CaddyRuns:
     path: str
 
 
-Effect = FileIs | FileCopied | PackageIs | UnitIs | ListensOn | RuleIs | FirewallIs | VllmAnswers | CaddyRuns
+Effect = FileIs | FileCopied | PackageIs | UnitIs | UnitRead | ListensOn | RuleIs | FirewallIs | VllmAnswers | CaddyRuns
 
 
 # ── actions ──────────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,7 @@ from .model import (
     Remove,
     RuleIs,
     UnitIs,
+    UnitRead,
     VllmAnswers,
     Write,
 )
@@ -51,6 +52,7 @@ class Overlay:
         self.performed: list[Action] = []
         self._files: dict[str, FileState | None] = {}
         self._units: dict[str, UnitIs] = {}
+        self._read: dict[str, str] = {}
         self._packages: dict[str, bool] = {}
         self._versions: dict[str, str] = {}
         self._listeners: dict[str, tuple[tuple[str, int], ...]] = {}
@@ -80,6 +82,8 @@ class Overlay:
         return {name: self._changed_unit(unit) for name, unit in found.items()}
 
     def _changed_unit(self, unit: Unit) -> Unit:
+        if unit.name in self._read:
+            unit = replace(unit, properties={**unit.properties, "ExecStart": self._read[unit.name]})
         change = self._units.get(unit.name)
         if change is None:
             return unit
@@ -230,6 +234,8 @@ class Overlay:
                     active=known.active if effect.active is None else effect.active,
                     enabled=known.enabled if effect.enabled is None else effect.enabled,
                 )
+            case UnitRead(name=name, exec_start=exec_start):
+                self._read[name] = exec_start
             case ListensOn(unit=unit, listeners=listeners):
                 self._listeners[unit] = listeners
             case RuleIs():

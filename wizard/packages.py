@@ -44,13 +44,10 @@ def check_packages(look: Look) -> Iterator[Finding]:
 def check_held(look: Look) -> Iterator[Finding]:
     """apt refuses to install what is held, and says so after everything else is under way."""
     found = look.server.packages("caddy", *(("ufw",) if look.answers.firewall.manage else ()))
-    for package in found.values():
-        if package.installed and package.held:
-            yield Finding(
-                "preflight.held",
-                Level.INFO,
-                f"{package.name} {package.version} is on hold (apt-mark hold): it stays as it is",
-            )
+    ufw = found.get("ufw")
+    if ufw is not None and ufw.installed and ufw.held:
+        summary = f"ufw {ufw.version} is on hold (apt-mark hold): it stays as it is"
+        yield Finding("preflight.held", Level.INFO, summary)
     absent = [name for name, package in found.items() if not package.installed]
     # Of what is not installed dpkg speaks only where it is asked by name; its exit code is 1 where it knows none.
     said = look.server.query((*SELECTION, "--", *absent)).out if absent else ""

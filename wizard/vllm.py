@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from .engine import Look
+from .launching import Launching, find_launching
 from .model import Probe, Secret
 from .parse.launch import Launch, VllmCommand, parse_launch
 from .parse.start import Start, parse_start
@@ -21,13 +22,24 @@ class Vllm:
 
     unit: Unit
     user: str
-    script_path: str
-    script: FileState | None
-    launch: Launch
     start: Start
     environment: VllmEnvironment
     port: int
     listeners: tuple[Listener, ...]
+    launching: Launching
+
+    @property
+    def script_path(self) -> str:
+        """The launch script; or the unit's file, where that has the command itself."""
+        return self.launching.path
+
+    @property
+    def script(self) -> FileState | None:
+        return self.launching.state
+
+    @property
+    def launch(self) -> Launch:
+        return self.launching.launch
 
     @property
     def key(self) -> Secret | None:
@@ -39,7 +51,7 @@ class Vllm:
 
     @property
     def command(self) -> VllmCommand | None:
-        return self.launch.commands[0] if len(self.launch.commands) == 1 else None
+        return self.launching.command
 
     @property
     def exposed(self) -> tuple[Listener, ...]:
@@ -73,16 +85,20 @@ def find_vllm(look: Look) -> Vllm:
     unit = look.server.units(wanted.unit)[wanted.unit]
     start = parse_start(unit.properties.get("ExecStart", ""))
     script_path = wanted.launch_script if wanted.launch_script != "auto" else start.script
-    script = look.server.read(script_path) if script_path else None
-    launch = parse_launch(script.content) if script and script.kind == "file" else Launch((), None)
-    if start.launch is not None and wanted.launch_script == "auto":
-        launch = start.launch
+    itself = start.launch if wanted.launch_script == "auto" else None
+    script = look.server.read(script_path) if script_path and itself is None else None
+    launch = parse_launch(script.content) if script and script.kind == "file" else itself or Launch((), None)
     environment = read_environment(look, unit, script_path, script, launch)
-    command = launch.commands[0] if len(launch.commands) == 1 else None
-    port = wanted.port if isinstance(wanted.port, int) else (command.port if command else None) or DEFAULT_PORT
+    known = {name: one.value for name, one in environment.variables.items() if one.path != script_path}
+    launching = find_launching(
+        look, unit, script_path, {name: value for name, value in known.items() if value is not None}
+    )
+    command = launching.command or launch.command
+    said = command.port if command else None
+    port = wanted.port if isinstance(wanted.port, int) else said or DEFAULT_PORT
     listeners = tuple(one for one in look.server.listeners() if one.unit == wanted.unit)
     user = unit.properties.get("User", "") or "root"
-    return Vllm(unit, user, script_path, script, launch, start, environment, port, listeners)
+    return Vllm(unit, user, start, environment, port, listeners, launching)
 
 
 def last_words(server: Server, unit: str) -> str:

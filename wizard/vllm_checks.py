@@ -142,7 +142,7 @@ def check_start(vllm: Vllm) -> Finding:
             f"loopback alone: -p 127.0.0.1:{vllm.port}:{vllm.port}",
             evidence=evidence,
         )
-    if vllm.start.kind == "command" and vllm.script_path == vllm.start.script:
+    if vllm.start.kind == "command" and vllm.launching.in_unit:
         program = posixpath.basename(vllm.start.script)
         return Finding(key, Level.OK, f"launched by {name} itself ({program}), port {vllm.port}", evidence=evidence)
     if vllm.script is not None and vllm.script.kind == "file":

@@ -44,4 +44,22 @@ MEANINGS = {
         "The proof that you can still get in: a packet from a fresh network namespace reaches SSH, and the loaded "
         "rules let your own address in; or a new login comes. Without it all is put back, and the run ends with 1.",
     ),
+    "firewall.ipv6": Meaning(
+        "ufw does not manage IPv6 here (`IPV6=no`): switched on, it drops all of it. It blocks where SSH, or what the "
+        "answers let in, comes by IPv6; else clients that call an IPv6 address get no answer.",
+        "`sudo sed -i 's/^IPV6=.*/IPV6=yes/' /etc/default/ufw`, then check again.",
+    ),
+    "firewall.limited": Meaning(
+        "A rule of yours limits this port: of one address ufw takes a few new connections in half a minute and "
+        "refuses the rest. Right for SSH, where it is kept; a busy client of the API is cut off by it.",
+        "To let all in: delete that rule, as the text says; the next look puts an allow in its place.",
+    ),
+    "firewall.partly_open": Meaning(
+        "A port beside SSH and HTTPS is open to some: a rule of yours lets them in. It is left as it is."
+    ),
+    "firewall.refused_before": Meaning(
+        "A rule that the kernel meets before ufw's refuses this port: whatever ufw allows, nobody gets in. It is "
+        "yours to decide.",
+        "Take that rule out where it was made (`sudo iptables -S INPUT`, before.rules, a script), then check again.",
+    ),
 }

@@ -115,4 +115,20 @@ MEANINGS = {
     "tls.watch": Meaning(
         "Whether the files are watched: a renewed pair is checked, copied and loaded by itself.",
     ),
+    "tls.eab": Meaning(
+        "The CA issues only for accounts that were made beforehand (external account binding). Its key is read from "
+        "a file of root's, and Caddy gets a copy that nobody else can read.",
+        "Take a key id and a MAC key from the CA, write them to a file (a line each), `sudo chown root: FILE; sudo "
+        "chmod 0600 FILE`, and answer `tls: {eab_file: FILE}`.",
+    ),
+    "tls.eab_left": Meaning("The copy of the key of a CA's account, which no answer uses any more: it is removed."),
+    "tls.hosts_translated": Meaning(
+        "An address that clients are to call is of no interface here: something translates it. Clients that call an "
+        "address send no name, so they would be shown another address's certificate.",
+        "Name that address alone in `tls.hosts`, or have clients call a name, and list that.",
+    ),
+    "tls.key_readable": Meaning(
+        "The private key's own file can be read by others on this server: whoever has it can pose as this server.",
+        "`sudo chmod 0600` with the path of the text. The copy that Caddy reads is for Caddy alone in any case.",
+    ),
 }

@@ -94,13 +94,6 @@ def check_others(look: Look, caddy: Package) -> Iterator[Finding]:
                 "sudo systemctl daemon-reload; then run this again (/etc/caddy stays)",
                 evidence,
             )
-    if caddy.held and not caddy.installed:
-        yield Finding(
-            "caddy.held",
-            Level.BLOCKED,
-            "the package caddy is on hold: apt would refuse to install it",
-            "if that is over: sudo apt-mark unhold caddy; then run this again",
-        )
 
 
 def package_makes(look: Look) -> tuple[Effect, ...]:

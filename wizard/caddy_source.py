@@ -42,10 +42,10 @@ def repository_of(look: Look) -> str:
     return f"[signed-by={KEYRING}] {look.answers.caddy.repository}/deb/debian {SUITE} main"
 
 
-def find_entries(look: Look, *, installed: bool) -> tuple[Entry, ...]:
-    """All entries for the repository, ours first. Other lists are looked at where Caddy came from one of them."""
+def find_entries(look: Look) -> tuple[Entry, ...]:
+    """All entries for the repository, ours first; others count where ours is not there."""
     own = entries_of(look, LIST, look.server.read(LIST))
-    if any(entry.is_ours for entry in own) or not installed:
+    if any(entry.is_ours for entry in own):
         return own
     others = sorted(
         name
@@ -106,9 +106,9 @@ def wrong_with(look: Look, entry: Entry) -> str:
     return judge(read_keyring(state.content), pinned, now) if state else f"there is no {entry.keyring}"
 
 
-def choose(look: Look, *, installed: bool) -> tuple[Entry | None, Finding | None]:
+def choose(look: Look) -> tuple[Entry | None, Finding | None]:
     """The entry that apt uses, where it is as good as ours; or an entry that is not, and stands in ours' way."""
-    entries = find_entries(look, installed=installed)
+    entries = find_entries(look)
     ours = next((entry for entry in entries if entry.is_ours), None)
     if ours is not None:
         return ours, None

@@ -25,8 +25,6 @@ REPOSITORY = "https://dl.cloudsmith.io/public/caddy/stable"
 LISTS = "/var/lib/apt/lists"
 INDEX = f"{LISTS}/dl.cloudsmith.io_public_caddy_stable_deb_debian_dists_any-version_main_binary-amd64_Packages"
 MIRROR = "https://mirror.example.com/caddy/deb/debian"
-# As the first step asks for them all at once.
-ASKED = ("vllm.service", "caddy.service", "ssh.service", "sshd.service", "ssh.socket")
 
 
 def key(name: str) -> bytes:
@@ -56,6 +54,7 @@ def server(
             blocks = output.out.split("\n\n")
             blocks = [changed(block, unit or {}) if "Id=caddy.service" in block else block for block in blocks]
             commands[question] = Output(0, "\n\n".join(blocks))
+    files = {LIST: current(base, LIST), **(files or {})}
     more = {path: None if text is None else FileState("file", text) for path, text in (files or {}).items()}
     if offered is not None:
         index = "".join(f"Package: caddy\nVersion: {version}\n\n" for version in offered)
@@ -78,6 +77,11 @@ def server(
     )
 
 
+def current(server: Scenario, path: str) -> bytes | None:
+    state = server.description.files.get(path)
+    return state.content if state else None
+
+
 def changed(block: str, lines: Mapping[str, str]) -> str:
     for name, value in lines.items():
         block = re.sub(rf"^{name}=.*$", f"{name}={value}", block, flags=re.MULTILINE)
@@ -87,13 +91,13 @@ def changed(block: str, lines: Mapping[str, str]) -> str:
 
 def inspect(server: Scenario) -> dict[str, Finding]:
     look = server.look()
-    look.server.units(*ASKED)
+    look.server.units(*server.units)
     return {finding.key: finding for finding in caddy.inspect(look)}
 
 
 def applied(server: Scenario) -> StepResult:
     look, _ = server.overlaid()
-    look.server.units(*ASKED)
+    look.server.units(*server.units)
     (result,) = walk((caddy.STEP,), look)
     return result
 
@@ -311,6 +315,16 @@ def test_package_whose_unit_runs_another_program_warns() -> None:
     found = inspect(server(unit={"ExecStart": CUSTOM["ExecStart"]}))
     assert found["caddy.custom_build"].level is Level.WARN
     assert found["caddy.service"].level is Level.OK
+
+
+def test_entry_of_another_list_is_used_for_the_first_installation_too() -> None:
+    path, text = ENTRIES["deb822"]
+    own = scenario.load("finished").description
+    files = {path: text.encode(), KEYRING: current(replace(scenario.load("finished")), KEYRING)}
+    found = inspect(server("exposed", files=files, answers=own.answers.decode()))
+    assert found["caddy.list"].evidence["path"] == path
+    refresh = found["caddy.package"].fix[0]
+    assert isinstance(refresh, Run) and f"Dir::Etc::sourcelist={path}" in refresh.argv
 
 
 @pytest.mark.parametrize("name", ["exposed", "finished"])

@@ -46,7 +46,7 @@ def look(
     )
     loaded = answers.load(f"version: 1\ntls: {{{tls}}}\n".encode())
     seen = Look(Facts(DescribedMachine(described)), loaded, None, Owned(), Mask())
-    seen.server.units("vllm.service", "caddy.service", "ssh.service", "sshd.service", "ssh.socket")
+    seen.server.units(*scenario.load("exposed").units)
     return seen
 
 

@@ -27,14 +27,17 @@ def inspect(look: Look) -> Iterator[Finding]:
     missing = tuple(name for name in CADDY_PREREQUISITES if not packages[name].installed)
     stands_in_the_way = list(check_others(look, caddy))
     yield from stands_in_the_way
-    # The key first: where it is refused, apt is asked nothing.
-    entry, wrong = choose(look, installed=True) if caddy.installed else (None, None)
+    # The key first where Caddy is not there yet: where it is refused, apt is asked nothing.
+    entry, wrong = choose(look) if caddy.installed else (None, None)
     keyring = wrong or check_keyring(look, entry, installed=caddy.installed)
     yield keyring
     if any(one.level is Level.BLOCKED for one in (*stands_in_the_way, keyring)):
         return
     if not caddy.installed:
-        entry, _ = choose(look, installed=False)
+        entry, wrong = choose(look)
+        if wrong is not None:
+            yield wrong
+            return
     if keyring.level is not Level.WARN:
         yield from check_list(look, entry)
     if half:

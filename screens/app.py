@@ -68,6 +68,7 @@ class WizardApp(App[int]):
         self.is_starting = False
         self.is_leaving = False
         self.kept_at = ""
+        self.not_kept = ""
         self.last_words = ""
         self._redrawing: Timer | None = None
         self._typing: asyncio.TimerHandle | None = None
@@ -117,6 +118,7 @@ class WizardApp(App[int]):
         """Ends as a signal asks, and gives the terminal back: Textual's own way would leave it as it is."""
         from .farewell import words_after
 
+        self._keep_last()
         self.is_leaving, self.last_words = True, words_after(self)
         self.exit(128 + number, 128 + number)
 
@@ -124,6 +126,7 @@ class WizardApp(App[int]):
         """Ends the wizard; what that leaves is said on the terminal after."""
         from .farewell import words_after
 
+        self._keep_last()
         self.is_leaving, self.last_words = True, words_after(self)
         self.exit(self.code)
 
@@ -205,9 +208,17 @@ class WizardApp(App[int]):
 
     def _answered(self) -> None:
         self._typing = None
-        draft = self.draft
-        self.desk.order(lambda: self.gateway.keep(draft), alone=False)
+        self.desk.keep(self.draft)
         self.look()
+
+    def _keep_last(self) -> None:
+        """What was typed a moment ago, too."""
+        pending = self._typing is not None
+        if self._typing is not None:
+            self._typing.cancel()
+            self._typing = None
+        why = self.desk.keep_now(self.draft if pending else None)
+        self.not_kept = why if pending or why else self.not_kept
 
     def settle_typing(self) -> None:
         """Looks at once at what was typed: Enter was pressed."""
@@ -305,6 +316,12 @@ class WizardApp(App[int]):
             self.page.take_arrival(message.text)
         elif message.order == "written":
             self.push_screen(Show("Written", message.text))
+
+    def on_kept(self, message: desk.Kept) -> None:
+        """What is wrong is said once, and beside what is being typed: it can be gone on with."""
+        if message.why and not self.not_kept:
+            self.notify(f"Your answers are not kept for a next start: {message.why}", severity="warning", markup=False)
+        self.not_kept = message.why
 
     def on_browsed(self, message: desk.Browsed) -> None:
         from .picker import Picker

@@ -29,6 +29,8 @@ def words_after(wizard: WizardApp) -> str:
         return f"{said} Its log: {wizard.report['log_path']}"
     if wizard.opening is not None and wizard.opening.was_set_up:
         return "Nothing was changed."
+    if wizard.not_kept:
+        return f"Nothing was changed. Your answers could not be kept: {clean(wizard.not_kept)}"
     return "Nothing was changed. Your answers are kept: sudo vllm-https-setup goes on from there."
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from textual.app import App
+from textual.driver import Driver
 from textual.theme import BUILTIN_THEMES
 from textual.timer import Timer
 
@@ -22,6 +23,7 @@ from . import desk
 from .desk import Desk
 from .dialogs import Ask, Show
 from .frame import Frame
+from .keyboard import TerminalDriver
 from .page import Page
 from .run_state import RunState
 
@@ -77,9 +79,12 @@ class WizardApp(App[int]):
 
     # ── life and death ──
 
+    def get_driver_class(self) -> type[Driver]:
+        return TerminalDriver
+
     async def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self.end_by, number)
         await self.push_screen(Frame())
         from .welcome import WelcomePage

@@ -52,6 +52,7 @@ class WizardApp(App[int]):
     ENABLE_COMMAND_PALETTE = False
     TITLE = "vllm-https-setup"
     typing_pause_s = 0.4
+    pause_before_start_s = 0.5
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__()

@@ -97,7 +97,7 @@ class StatePage(Page):
         if seen.can_start and seen.changes:
             completes = wizard.opening is not None and wizard.opening.cut_off
             label = "Complete it" if completes else "Repair"
-            return [Key(("enter",), "Enter", label, wizard.start_run, main=True), change, again]
+            return [Key(("enter",), "Enter", label, wizard.start_run, main=True, starts=True), change, again]
         if not seen.can_start:
             return [Key(("enter",), "Enter", "Go through", self.change, main=True), again]
         return [Key(("enter",), "Enter", "Finish", self.finish, main=True), change, again]

@@ -105,7 +105,8 @@ async def trust(driver: Driver) -> None:
 async def proof(driver: Driver) -> None:
     await review(driver)
     await driver.press("enter")
-    await driver.until("Open a second SSH session now")
+    await driver.until("Open a second SSH session now", lambda: driver.app._redrawing is None)
+    await driver.pilot.pause()
 
 
 async def stop(driver: Driver) -> None:

@@ -6,6 +6,7 @@ import threading
 
 from wizard.demo import DemoGateway
 from wizard.draft import Draft
+from wizard.gateway import Seen
 from wizard.model import SetupError
 
 from .driving import Driver, played
@@ -91,3 +92,58 @@ async def test_older_answers_never_come_to_the_disk_after_newer_ones(driver: Dri
     await driver.until(lambda: disk(driver).kept[-1:] == [driver.app.draft])
     await driver.press("ctrl+q")
     assert [one.given("tls.mode") for one in disk(driver).kept] == ["acme", "custom"]
+
+
+def starting(gateway: DemoGateway) -> list[str]:
+    """The runs that are started on it, as they come."""
+    begun: list[str] = []
+    start = gateway.start
+
+    def noted(draft: Draft, seen: Seen) -> str:
+        begun.append(start(draft, seen))
+        return begun[-1]
+
+    gateway.start = noted  # type: ignore[method-assign]
+    return begun
+
+
+@played("fresh")
+async def test_enter_held_down_shows_the_review_and_starts_nothing(driver: Driver) -> None:
+    assert isinstance(driver.app.gateway, DemoGateway)
+    begun = starting(driver.app.gateway)
+    driver.app.pause_before_start_s = 60
+    await driver.settled()
+    while driver.app.page is None or driver.app.page.title != "Review":
+        await driver.press("enter")
+    await driver.until("This is all that will be:", "vLLM restarts once")
+    for _ in range(20):
+        await driver.press("enter")
+    assert driver.app.page.title == "Review" and not driver.app.is_starting and begun == []
+    assert not driver.shows("Enter Start"), "what does nothing yet is not on the line of keys"
+
+
+@played("fresh")
+async def test_enter_starts_once_as_soon_as_it_is_on_the_line_of_keys(driver: Driver) -> None:
+    assert isinstance(driver.app.gateway, DemoGateway)
+    begun = starting(driver.app.gateway)
+    driver.app.pause_before_start_s = 0.1
+    await driver.jump("Review")
+    await driver.until("Enter Start")
+    await driver.press("enter", "enter", "enter")
+    await driver.until(lambda: driver.app.report is not None)
+    assert len(begun) == 1
+
+
+@played("drifted")
+async def test_repair_is_meant_only_once_its_plan_has_been_there(driver: Driver) -> None:
+    assert isinstance(driver.app.gateway, DemoGateway)
+    begun = starting(driver.app.gateway)
+    driver.app.pause_before_start_s = 0.3
+    await driver.until("Enter Repair")
+    await driver.press("r")
+    await driver.settled()
+    driver.app.pause_before_start_s = 60
+    await driver.press("r")
+    await driver.settled()
+    await driver.press("enter", "enter")
+    assert begun == [] and not driver.shows("Enter Repair")

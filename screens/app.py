@@ -68,6 +68,7 @@ class WizardApp(App[int]):
         self.report: Document | None = None
         self.rows: list[Document] = []
         self.is_proved = False
+        self.was_killed = False
         self.is_starting = False
         self.is_leaving = False
         self.kept_at = ""
@@ -140,6 +141,8 @@ class WizardApp(App[int]):
     def code(self) -> int:
         if self.report is not None:
             return int(self.report["exit_code"])
+        if self.was_killed:
+            return 1
         if self.is_proved:
             return 5 if any(row["ok"] is False for row in self.rows) else 0
         return 3 if self.seen is not None and self.seen.blocked is not None else 0
@@ -168,6 +171,7 @@ class WizardApp(App[int]):
         if not self.is_starting:
             self.is_starting = True
             self.report, self.run_state, self.rows, self.is_proved = None, RunState(), [], False
+            self.was_killed = False
             self.desk.start(self.draft, self.seen)
 
     def start_test(self) -> None:
@@ -304,7 +308,9 @@ class WizardApp(App[int]):
         from .outcome import OutcomePage
         from .test import TestPage
 
-        self.report = message.report
+        self.report, self.was_killed = message.report, message.report is None
+        if self.opening is not None:
+            self.opening = replace(self.opening, run=None, cut_off=self.run_id if self.was_killed else None)
         if message.report is not None and message.report["tests"]:
             self.rows, self.is_proved = message.report["tests"], True
             if not isinstance(self.page, TestPage):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from textual.app import App
+from textual.driver import Driver
 from textual.theme import BUILTIN_THEMES
 from textual.timer import Timer
 
@@ -22,6 +23,7 @@ from . import desk
 from .desk import Desk
 from .dialogs import Ask, Show
 from .frame import Frame
+from .keyboard import TerminalDriver
 from .page import Page
 from .run_state import RunState
 
@@ -50,6 +52,7 @@ class WizardApp(App[int]):
     ENABLE_COMMAND_PALETTE = False
     TITLE = "vllm-https-setup"
     typing_pause_s = 0.4
+    pause_before_start_s = 0.5
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__()
@@ -65,9 +68,11 @@ class WizardApp(App[int]):
         self.report: Document | None = None
         self.rows: list[Document] = []
         self.is_proved = False
+        self.was_killed = False
         self.is_starting = False
         self.is_leaving = False
         self.kept_at = ""
+        self.not_kept = ""
         self.last_words = ""
         self._redrawing: Timer | None = None
         self._typing: asyncio.TimerHandle | None = None
@@ -76,9 +81,12 @@ class WizardApp(App[int]):
 
     # ── life and death ──
 
+    def get_driver_class(self) -> type[Driver]:
+        return TerminalDriver
+
     async def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self.end_by, number)
         await self.push_screen(Frame())
         from .welcome import WelcomePage
@@ -117,6 +125,7 @@ class WizardApp(App[int]):
         """Ends as a signal asks, and gives the terminal back: Textual's own way would leave it as it is."""
         from .farewell import words_after
 
+        self._keep_last()
         self.is_leaving, self.last_words = True, words_after(self)
         self.exit(128 + number, 128 + number)
 
@@ -124,6 +133,7 @@ class WizardApp(App[int]):
         """Ends the wizard; what that leaves is said on the terminal after."""
         from .farewell import words_after
 
+        self._keep_last()
         self.is_leaving, self.last_words = True, words_after(self)
         self.exit(self.code)
 
@@ -131,6 +141,8 @@ class WizardApp(App[int]):
     def code(self) -> int:
         if self.report is not None:
             return int(self.report["exit_code"])
+        if self.was_killed:
+            return 1
         if self.is_proved:
             return 5 if any(row["ok"] is False for row in self.rows) else 0
         return 3 if self.seen is not None and self.seen.blocked is not None else 0
@@ -159,6 +171,7 @@ class WizardApp(App[int]):
         if not self.is_starting:
             self.is_starting = True
             self.report, self.run_state, self.rows, self.is_proved = None, RunState(), [], False
+            self.was_killed = False
             self.desk.start(self.draft, self.seen)
 
     def start_test(self) -> None:
@@ -205,9 +218,17 @@ class WizardApp(App[int]):
 
     def _answered(self) -> None:
         self._typing = None
-        draft = self.draft
-        self.desk.order(lambda: self.gateway.keep(draft), alone=False)
+        self.desk.keep(self.draft)
         self.look()
+
+    def _keep_last(self) -> None:
+        """What was typed a moment ago, too."""
+        pending = self._typing is not None
+        if self._typing is not None:
+            self._typing.cancel()
+            self._typing = None
+        why = self.desk.keep_now(self.draft if pending else None)
+        self.not_kept = why if pending or why else self.not_kept
 
     def settle_typing(self) -> None:
         """Looks at once at what was typed: Enter was pressed."""
@@ -287,7 +308,9 @@ class WizardApp(App[int]):
         from .outcome import OutcomePage
         from .test import TestPage
 
-        self.report = message.report
+        self.report, self.was_killed = message.report, message.report is None
+        if self.opening is not None:
+            self.opening = replace(self.opening, run=None, cut_off=self.run_id if self.was_killed else None)
         if message.report is not None and message.report["tests"]:
             self.rows, self.is_proved = message.report["tests"], True
             if not isinstance(self.page, TestPage):
@@ -305,6 +328,12 @@ class WizardApp(App[int]):
             self.page.take_arrival(message.text)
         elif message.order == "written":
             self.push_screen(Show("Written", message.text))
+
+    def on_kept(self, message: desk.Kept) -> None:
+        """What is wrong is said once, and beside what is being typed: it can be gone on with."""
+        if message.why and not self.not_kept:
+            self.notify(f"Your answers are not kept for a next start: {message.why}", severity="warning", markup=False)
+        self.not_kept = message.why
 
     def on_browsed(self, message: desk.Browsed) -> None:
         from .picker import Picker

@@ -78,6 +78,14 @@ class Ended(Message):
         self.report = report
 
 
+class Kept(Message):
+    """The answers are written down for the next start; or `why` they could not be, and nothing else is wrong."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why
+
+
 class Answered(Message):
     """What a small order came to, in words for people; `text` where text was asked for."""
 
@@ -131,6 +139,8 @@ class Desk:
         self._wake = threading.Condition()
         # A session's facts are kept between looks: one caller at a time.
         self._using = threading.Lock()
+        self._unkept: Draft | None = None
+        self._keeping = threading.Lock()
 
     def begin(self) -> None:
         threading.Thread(target=self._serve, name="looks", daemon=True).start()
@@ -152,6 +162,30 @@ class Desk:
                 self._guarded(work)
 
         threading.Thread(target=run, daemon=True).start()
+
+    def keep(self, draft: Draft) -> None:
+        """Has the answers kept for the next start: of several, the newest last."""
+        self._unkept = draft
+
+        self.order(lambda: Kept(self._keep_newest()), alone=False)
+
+    def keep_now(self, draft: Draft | None) -> str:
+        """The same, before all ends; and what is being kept just now. Returns why it can't be, "" where it can."""
+        if draft is not None:
+            self._unkept = draft
+        return self._keep_newest()
+
+    def _keep_newest(self) -> str:
+        from wizard.model import SetupError
+
+        with self._keeping:
+            draft, self._unkept = self._unkept, None
+            try:
+                if draft is not None:
+                    self._gateway.keep(draft)
+            except SetupError as error:
+                return error.message
+            return ""
 
     def follow(self, run: str) -> None:
         """Posts the run's events, and its end."""

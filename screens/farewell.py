@@ -21,6 +21,8 @@ def words_after(wizard: WizardApp) -> str:
     if isinstance(wizard.page, SummaryPage):
         kept = f"\n# All of this is kept in {wizard.kept_at}" if wizard.kept_at else ""
         return clean(clients.text(wizard.summary)) + kept
+    if wizard.was_killed:
+        return f"Run {wizard.run_id} was killed before its end. sudo vllm-https-setup completes it."
     if wizard.run_id is not None and wizard.report is None and wizard.run_state.exit_code is None:
         return f"Run {wizard.run_id} goes on. sudo vllm-https-setup shows it again."
     if wizard.report is not None:
@@ -29,6 +31,8 @@ def words_after(wizard: WizardApp) -> str:
         return f"{said} Its log: {wizard.report['log_path']}"
     if wizard.opening is not None and wizard.opening.was_set_up:
         return "Nothing was changed."
+    if wizard.not_kept:
+        return f"Nothing was changed. Your answers could not be kept: {clean(wizard.not_kept)}"
     return "Nothing was changed. Your answers are kept: sudo vllm-https-setup goes on from there."
 
 

@@ -108,6 +108,10 @@ class Line(Input):
         super().__init__(value, placeholder=otherwise, compact=True, select_on_focus=False)
         self.cursor_blink = False
 
+    def validate_value(self, value: str) -> str:
+        """An answers file, a clipboard and a file's name can have control characters: they would drive the terminal."""
+        return " ".join(clean(value).split("\n"))
+
 
 class Typed(Vertical):
     """A line of text with its label, and below it what is wrong with it."""

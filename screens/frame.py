@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
@@ -11,6 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -20,6 +22,8 @@ from .page import Key, Page
 from .way import RAIL, is_before_work
 
 if TYPE_CHECKING:
+    from wizard.gateway import Seen
+
     from .app import WizardApp
 
 NARROW, LEAST = 72, (40, 12)
@@ -31,6 +35,12 @@ class Frame(Screen[None]):
     # Textual's own repaints the whole screen when the focus moves: 5 KiB over the line for each Tab.
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (NARROW, "-wide")]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._offered: tuple[Page | None, str, Seen | None] | None = None
+        self._meant_from = 0.0
+        self._waiting: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield Block(self._header, id="header")
@@ -99,6 +109,26 @@ class Frame(Screen[None]):
             return "here"
         return "done" if number < place else "ahead"
 
+    def _can_be_meant(self, key: Key) -> bool:
+        """Whether a key that starts a run has been there, and not been pressed, for as long as it takes to let go."""
+        if not key.starts:
+            return True
+        offered = (self.page, key.label, self.wizard.seen)
+        if self._offered is None or any(now is not then for now, then in zip(offered, self._offered, strict=True)):
+            self._offered = offered
+            self._wait_for_rest()
+        return time.monotonic() >= self._meant_from
+
+    def _wait_for_rest(self) -> None:
+        pause = self.wizard.pause_before_start_s
+        self._meant_from = time.monotonic() + pause
+        if self._waiting is not None:
+            self._waiting.stop()
+        self._waiting = self.set_timer(pause, self._show_keys) if pause else None
+
+    def _show_keys(self) -> None:
+        self.query_one("#keys", Block).draw_as(self._keys)
+
     def active_keys(self) -> list[Key]:
         """The page's keys and those that are the same everywhere; no letters while a line is being typed."""
         keys = self.page.keys() if self.page else []
@@ -109,7 +139,7 @@ class Frame(Screen[None]):
 
     def _keys(self, width: int, height: int) -> Content:
         """The keys with as many words as there is room for."""
-        line = Content("")
+        line, keys = Content(""), [key for key in self.active_keys() if self._can_be_meant(key)]
         for gap, short, leave in (
             ("  ", False, "ctrl+q Quit"),
             (" ", False, "^q Quit"),
@@ -118,10 +148,10 @@ class Frame(Screen[None]):
         ):
             name, _, label = leave.partition(" ")
             end = Content.assemble((name, "bold"), f" {label}" if label else "")
-            line = Content(gap).join([*(self._key(key, short=short) for key in self.active_keys()), end])
+            line = Content(gap).join([*(self._key(key, short=short) for key in keys), end])
             if line.cell_length <= width:
                 return line
-        return stacked(packed([*(self._key(key, short=True) for key in self.active_keys()), end], width))
+        return stacked(packed([*(self._key(key, short=True) for key in keys), end], width))
 
     def _key(self, key: Key, *, short: bool) -> Content:
         typing = isinstance(self.focused, Input)
@@ -140,16 +170,16 @@ class Frame(Screen[None]):
         self.call_after_refresh(self.redraw)
 
     def on_descendant_focus(self) -> None:
-        self.query_one("#keys", Block).draw_as(self._keys)
+        self._show_keys()
 
     def on_descendant_blur(self) -> None:
-        self.query_one("#keys", Block).draw_as(self._keys)
+        self._show_keys()
 
     def on_key(self, event: events.Key) -> None:
         for key in self.active_keys():
             if event.key in key.names or (event.key == "f1" and "question_mark" in key.names):
                 event.stop()
-                key.act()
+                key.act() if self._can_be_meant(key) else self._wait_for_rest()
                 return
         if event.key in ("pageup", "pagedown") and self.page is not None:
             event.stop()

@@ -12,6 +12,10 @@ from .desk import Answered
 from .drawing import stacked, wrapped
 from .page import Key, Page
 
+KILLED = (
+    "What it had done by then stays, and no file is half written. A firewall that was not proved yet puts itself back."
+)
+
 
 class OutcomePage(Page):
     at = "work"
@@ -35,6 +39,9 @@ class OutcomePage(Page):
         report = self.wizard.report
         if report is None:
             yield from wrapped("The run was killed before its end. Trying again completes it.", width, "bold")
+            yield Content("")
+            yield from wrapped(KILLED, width)
+            yield from wrapped(f"Log: sudo vllm-https-setup log {self.wizard.run_id}", width, "dim")
             return
         for warning in report["warnings"]:
             yield Content.assemble(("! ", "bold $warning"))
@@ -55,7 +62,8 @@ class OutcomePage(Page):
             return
         yield Content("")
         done = ", ".join(step["title"] for step in report["steps"] if step["status"] == "changed")
-        yield from wrapped(f"Done: {done or 'nothing'}. It can be taken back: sudo vllm-https-setup rollback", width)
+        back = f"Done: {done}. It can be taken back: sudo vllm-https-setup rollback"
+        yield from wrapped(back if done else "No step was completed.", width)
         if report["log_path"]:
             yield from wrapped(f"Log: {report['log_path']}", width, "dim")
 
@@ -68,6 +76,8 @@ class OutcomePage(Page):
     def forward(self) -> None:
         from .state import StatePage
 
+        # What was seen before the run is not so any more.
+        self.wizard.seen = None
         self.wizard.look(again=True)
         self.wizard.walk_to(StatePage())
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Key:
-    """A key, how it is written on the line of keys, and what it does. `typed`: also while a line is being typed."""
+    """A key, how it is written on the line of keys, and what it does. One that `starts` a run is there as soon as it
+    can be meant: not while it is still held down, or pressed again in impatience, for the page before."""
 
     names: tuple[str, ...]
     shown: str
@@ -27,6 +28,7 @@ class Key:
     act: Callable[[], object]
     main: bool = False
     short: str = ""
+    starts: bool = False
 
     @property
     def is_letter(self) -> bool:

@@ -97,7 +97,7 @@ class ReviewPage(Page):
         await self._show_folds()
 
     def note(self) -> str:
-        return "checking …" if self.wizard.is_looking else ""
+        return "checking …" if self.wizard.is_looking else ("starting …" if self.wizard.is_starting else "")
 
     async def _show_folds(self) -> None:
         seen = self.wizard.seen
@@ -133,9 +133,10 @@ class ReviewPage(Page):
 
     def keys(self) -> list[Key]:
         seen = self.wizard.seen
-        start = "Start" if seen is None or seen.changes else "Test"
+        starts = seen is not None and bool(seen.changes)
+        forward = Key(("enter",), "Enter", "Start" if starts else "Test", self.forward, main=True, starts=starts)
         return [
-            Key(("enter",), "Enter", start, self.forward, main=True),
+            *([forward] if seen is not None and seen.can_start else []),
             Key(("escape",), "Esc", "Back", self.back),
             Key((), "↑↓", "Move", lambda: None),
             Key((), "Space", "Unfold", lambda: None),

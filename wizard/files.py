@@ -107,12 +107,19 @@ def fsync_directory(path: str) -> None:
 
 
 def make_directories(path: str, mode: int = 0o755) -> None:
-    """Makes the missing directories with this mode, whatever the umask."""
+    """Makes the missing directories with this mode, whatever the umask. Raises SetupError."""
     if path and not os.path.isdir(path):
         make_directories(os.path.dirname(path), 0o755 if mode & 0o005 else mode)
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(path)
             os.chmod(path, mode)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise SetupError(
+                f"{path} could not be made: {error.strerror}",
+                f"see whether the disk is full or read-only: df -h {os.path.dirname(path)}",
+            ) from error
 
 
 def write(

@@ -47,6 +47,7 @@ class Plain:
         self._draft = Draft()
         self._seen = Seen()
         self._at_step: Step | None = None
+        self._not_kept = ""
 
     def run(self) -> int:
         """Asks, shows, and where that is wanted sets up. Returns the exit code."""
@@ -85,6 +86,16 @@ class Plain:
                     at = self._step(at)
             except Back:
                 at = max(at - 1, OPENING)
+
+    def _keep(self) -> None:
+        """Keeps the answers; where that fails it is said once, and can be gone on with."""
+        before, self._not_kept = self._not_kept, ""
+        try:
+            self._gateway.keep(self._draft)
+        except SetupError as error:
+            self._not_kept = error.message
+            if not before:
+                self._teller.say(f"Your answers are not kept for a next start: {error.message}")
 
     # ── looking ──
 
@@ -191,7 +202,7 @@ class Plain:
                 done.pop()
                 continue
             if self._draft != before:
-                self._gateway.keep(self._draft)
+                self._keep()
                 self._teller.say("Looking again.")
                 self._look()
                 told = self._tell_findings(step, told)
@@ -308,7 +319,7 @@ class Plain:
             section, _, name = problem.key.partition(".")
             draft = draft.put(f"{section}.{name.partition('[')[0].partition('.')[0]}", None)
         self._draft = draft if draft != self._draft else Draft(LEAST)
-        self._gateway.keep(self._draft)
+        self._keep()
         self._look()
         return REVIEW
 
@@ -339,4 +350,5 @@ class Plain:
 
     def _tell_left(self) -> None:
         self._teller.say()
-        self._teller.say("Nothing was changed. Your answers are kept for the next start.")
+        left = f"could not be kept: {self._not_kept}" if self._not_kept else "are kept for the next start."
+        self._teller.say(f"Nothing was changed. Your answers {left}")

@@ -42,9 +42,10 @@ def is_at_prompt(text: str) -> bool:
 
 
 def is_at(page: str) -> Callable[[str], bool]:
-    """The rail points to this page, and all that it looks for has been found."""
-    rail = re.compile(rf"^ ▸ {page}\b", re.M)
-    return lambda text: bool(rail.search(text)) and not re.search(r"checking …|being looked at", text)
+    """The rail points to this page, and all that it looks for has been found; the review can be agreed to."""
+    signs = [rf"^ ▸ {page}\b", *(["Enter Start"] if page == "Review" else [])]
+    unlike = r"checking …|being looked at"
+    return lambda text: all(re.search(sign, text, re.M) for sign in signs) and not re.search(unlike, text)
 
 
 def begin(terminal: Terminal) -> None:

@@ -25,6 +25,7 @@ class Timeless(WizardApp):
     """For whom it is always the moment of the last event: what a picture shows does not depend on when."""
 
     typing_pause_s = 0.01
+    pause_before_start_s = 0.0
 
     def now(self) -> float:
         return self.run_state.latest

@@ -20,6 +20,16 @@ SIZES = ((80, 24), (120, 40))
 THEMES = {"dark": DARK, "light": LIGHT}
 
 
+class Still(DemoGateway):
+    """A server that is looked at for as long as it takes: nobody uses its endpoint meanwhile."""
+
+    def __init__(self, scene: str) -> None:
+        super().__init__(scene, pace=0)
+
+    def arrived(self, since: float) -> str:
+        return ""
+
+
 class Held(DemoGateway):
     """A server whose firewall can't be proved, at the moment when the operator is asked: time stands still there."""
 
@@ -35,7 +45,7 @@ class Held(DemoGateway):
 
 async def drawn(picture: Picture) -> dict[str, str]:
     """The picture's files by name: reached at the first size, and resized to the others."""
-    gateway = Held(picture.scene) if picture.is_held else DemoGateway(picture.scene, pace=0)
+    gateway = Held(picture.scene) if picture.is_held else Still(picture.scene)
     found = {}
     async with driven(size=SIZES[0], gateway=gateway) as driver:
         await picture.way(driver)

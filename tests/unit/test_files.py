@@ -228,3 +228,20 @@ def test_removed_file_is_gone_and_a_missing_one_is_no_error(path: str) -> None:
     assert files.read(path) is None
     with pytest.raises(SetupError, match="could not be removed"):
         files.remove(os.path.dirname(path))
+
+
+def test_directory_that_can_not_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="could not be made: Not a directory"):
+        files.make_directories(str(tmp_path / "file" / "inner"))
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+def test_disk_that_takes_no_directory_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(SetupError, match=os.strerror(code)) as refused:
+        files.make_directories(str(tmp_path / "state" / "runs"))
+    assert refused.value.remedy.endswith(f"df -h {tmp_path}")

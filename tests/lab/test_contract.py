@@ -43,7 +43,7 @@ CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "ufw deny 443; ufw allow 443/tcp",
         "ufw delete allow 443/tcp; ufw delete deny 443",
         "firewall.denied",
-        ("denies 443/tcp", "deny 443", "sudo ufw delete deny 443"),
+        ("never meets 443/tcp", "“deny 443” comes before it", "sudo ufw delete deny 443"),
     ),
     "SSH denied by the operator": (
         "ufw reject 22/tcp",

@@ -327,6 +327,35 @@ def test_packets_that_fare_otherwise_are_explained(state: str, port: int, row: s
     assert said in (failed.remedy or ""), failed
 
 
+def test_ssh_that_a_rule_opens_to_some_alone_is_not_called_shut() -> None:
+    """The packets come from nobody whom that rule knows: that they stay unanswered shows nothing."""
+    server = met("filtered", 22)
+    rules = {
+        path: replace(
+            state, content=state.content.replace(b"22 0.0.0.0/0 any 0.0.0.0/0", b"22 0.0.0.0/0 any 10.0.0.0/8")
+        )
+        for path, state in server.description.files.items()
+        if state is not None and path == "/etc/ufw/user.rules"
+    }
+    files = {**server.description.files, **rules}
+    row = rows(replace(server, description=replace(server.description, files=files)))["net.open"]
+    assert row.ok is None and "answers only those whom your rule lets in" in row.detail
+
+
+def test_ipv6_that_ufw_does_not_see_to_is_not_tried() -> None:
+    defaults = FINISHED.description.files["/etc/default/ufw"]
+    assert defaults is not None and b"IPV6=yes" in defaults.content
+    without = replace(defaults, content=defaults.content.replace(b"IPV6=yes", b"IPV6=no"))
+    files = {**FINISHED.description.files, "/etc/default/ufw": without}
+    silent = {
+        target: replace(one, state="filtered") if ":" in target.address else one
+        for target, one in FINISHED.description.reached.items()
+    }
+    seen_to = replace(FINISHED, description=replace(FINISHED.description, reached=silent))
+    assert rows(seen_to)["net.open"].ok is False
+    assert "net.open" not in rows(replace(seen_to, description=replace(seen_to.description, files=files)))
+
+
 def test_silence_is_waited_for_once() -> None:
     """Each further request would take as long: sixteen paths at ten seconds."""
     server = otherwise(Response(0, error="no answer in time", ms=10_000), HTTPS)

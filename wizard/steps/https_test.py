@@ -18,6 +18,7 @@ from ..evidence import Witness
 from ..model import Finding, TestRow
 from ..parse.netfilter import Packet, evaluate
 from ..paths import ROOT_CERTIFICATE
+from ..reachability import let_in_some, managed
 from ..server import Reach, Request, Response, Target
 from ..ssh import find_ssh_ports
 from ..vllm import Vllm, find_vllm
@@ -295,7 +296,7 @@ def prove_net(look: Look, vllm: Vllm) -> Iterator[TestRow]:
     ssh = [port for port in find_ssh_ports(look).ports if port in listening]
     closed_ports = sorted({vllm.port, *(one.port for one in vllm.listeners)})
     closed = [Target(address, port) for address in primaries for port in closed_ports]
-    opened = [Target(address, port) for address in primaries for port in (*ssh, *served_ports(look))]
+    opened = [Target(address, port) for address in managed(look, primaries) for port in (*ssh, *served_ports(look))]
     answers = {reached.target: reached for reached in look.server.reach([*closed, *opened])}
     ms = max((reached.ms for reached in answers.values()), default=0.0)
     yield row("net.closed", judge_closed(look, vllm, [answers[one] for one in closed]), ms)
@@ -358,6 +359,8 @@ def judge_open(look: Look, vllm: Vllm, reached: list[Reach]) -> Verdict:
     shut = [one for one in reached if one.state not in ("open", "unknown")]
     unknown = [one for one in reached if one.state == "unknown"]
     states = ", ".join(sorted({f"{one.target.port} {one.state}" for one in reached}))
+    if shut and (rule_of_some := let_in_some(look, shut)):
+        return None, f"{shut[0].target.port} answers only those whom your rule lets in: {rule_of_some}", None
     if shut and look.answers.firewall.manage:
         names = ", ".join(f"{one.target.address}:{one.target.port} {one.state}" for one in shut)
         first = shut[0]

@@ -235,8 +235,13 @@ class RealMachine:
         return response
 
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
-        response = exchange.fetch(url, timeout_s, ca_file)
-        self.observer.note(f"GET {url}: {response.status or response.error}, {len(response.body)} bytes")
+        """Once more, twice, where DNS says that its failure passes (EAI_AGAIN, getaddrinfo(3))."""
+        for tries_left in (2, 1, 0):
+            response = exchange.fetch(url, timeout_s, ca_file)
+            self.observer.note(f"GET {url}: {response.status or response.error}, {len(response.body)} bytes")
+            if response.status or "Temporary failure in name resolution" not in response.error or not tries_left:
+                break
+            self.sleep(1)
         return response
 
     def resolve(self, name: str, kind: str, server: str | None = None) -> DnsAnswer:

@@ -41,6 +41,13 @@ def found_in(data: bytes) -> bool:
     return any(form in data for form in FORMS)
 
 
+def _listed(procs: Path) -> list[str]:
+    try:
+        return procs.read_text().split()
+    except OSError:
+        return []
+
+
 class Processes:
     """Looks at the argument lists and environments of all of a host's processes, as often as it can."""
 
@@ -80,7 +87,8 @@ class Processes:
                     self.programs.add(os.path.basename(data.split(b"\0")[0].decode(errors="replace")))
                 if own and kind == "environ":
                     self.vllm_has_it |= found_in(data)
-                elif found_in(data):
+                # One that systemd has moved to vLLM's group since the list was read is vLLM's.
+                elif found_in(data) and pid in _listed(procs):
                     self.caught.add(f"{kind} of a process in {procs.parent.name}: {data[:80]!r}")
 
     def __enter__(self) -> "Processes":

@@ -15,7 +15,7 @@ from wizard.gateway import SeenStep
 
 from .block import Block
 from .desk import Answered
-from .dialogs import AskPath
+from .dialogs import Ask, AskPath
 from .drawing import IMPACTS, change_lines, stacked, worst_impact, wrapped
 from .page import Key, Page
 
@@ -177,14 +177,29 @@ class ReviewPage(Page):
         self._write(title, "vllm-https-setup.sh", lambda: wizard.gateway.export(draft), "read it, then: sudo bash")
 
     def _write(self, title: str, name: str, text: Callable[[], str], use: str) -> None:
-        wizard = self.wizard
+        wizard, directory = self.wizard, working_directory()
 
         def take(path: str) -> None:
+            where = os.path.normpath(os.path.join(directory, os.path.expanduser(path)))
+
             def work() -> Answered:
-                where = os.path.abspath(os.path.expanduser(path))
                 wizard.gateway.write(where, text())
                 return Answered("written", f"{where}\n\nTo use it: {use} {where}")
 
-            wizard.desk.order(work)
+            def write() -> None:
+                wizard.desk.order(work)
 
-        self.app.push_screen(AskPath(title, os.path.join(os.getcwd(), name), take))
+            if os.path.lexists(where):
+                self.app.push_screen(Ask("Replace it?", f"{where} is there already.", write))
+            else:
+                write()
+
+        self.app.push_screen(AskPath(title, os.path.join(directory, name), take))
+
+
+def working_directory() -> str:
+    """Where the wizard was started; the root where that directory is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"

@@ -234,6 +234,10 @@ class RealGateway:
         return journal.read_report(run)
 
     def write(self, path: str, text: str) -> None:
+        there = files.read(path)
+        if there is not None and there.kind != "file":
+            # A rename would put the file in the place of a device, or of a link such as /dev/stdout.
+            raise SetupError(f"{path} is no file: nothing was written", "name a file, or a name that is not there yet")
         files.write(path, text.encode(), mode=0o600)
 
     def keep_summary(self, text: str) -> str:

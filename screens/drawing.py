@@ -181,5 +181,5 @@ def row_lines(rows: Sequence[Document], width: int, room: int = ROOM) -> Iterato
         shown = lines if is_room or not row["ok"] else [fit(row["detail"], width - name_width - 2)]
         yield Content.assemble((f"{sign} ", style), f"{row['id']:<{name_width}}", shown[0])
         yield from (Content.assemble(" " * (name_width + 2), line) for line in shown[1:])
-        if row["ok"] is False and row.get("remedy"):
+        if row["ok"] is not True and row.get("remedy"):
             yield from wrapped(row["remedy"], width, indent="    ")

@@ -4,13 +4,14 @@ told in plain words, and ends Caddy's attempts: each of them counts against the 
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import eab
+from .acme_words import translate
 from .caddy_service import SERVICE, loaded
 from .engine import Look
 from .model import Action, FileIs, Finding, Impact, Level, Probe, Run, Wait
@@ -84,6 +85,7 @@ def check_before(look: Look) -> Iterator[Finding]:
     response = look.server.fetch(tls.acme_directory, DIRECTORY_TIMEOUT_S, tls.acme_ca_file)
     directory = directory_of(response)
     yield check_directory(look, response, directory, level)
+    yield from eab.check(look, directory, level)
     if is_staging(look):
         yield Finding(
             "tls.staging",
@@ -234,35 +236,3 @@ STAGES = {
     "validations succeeded; finalizing order": "the CA is satisfied; it signs",
     "successfully downloaded available certificate chains": "the certificate is here",
 }
-
-# RFC 8555 6.7: the problem types, and what each comes to.
-CAUSES = {
-    "dns": "the CA found no address, or a wrong one, for the name: what DNS says inside and outside may differ",
-    "connection": "the CA could not connect to this server: the provider's firewall, too, must let 80 and 443 in",
-    "unauthorized": "something else answered the CA: the name leads elsewhere, or a proxy is in between",
-    "caa": "a CAA record of the domain forbids this CA",
-    "rateLimited": "the CA's limit is reached: wait as long as it says, or use the staging directory to try",
-    "tls": "the CA met another certificate on port 443: something else answers there",
-    "rejectedIdentifier": "the CA does not issue for this name",
-    "invalidContact": "the CA does not accept the mail address (tls.email)",
-    "externalAccountRequired": "the CA wants an account that was made beforehand (EAB)",
-    "userActionRequired": "the CA wants something of you first",
-    "serverInternal": "the CA has a problem of its own: try again later",
-}
-
-
-NO_CONNECTION = re.compile(r"failed to connect|connection refused|timed? ?out|no route to host", re.I)
-
-
-def translate(error: str) -> str:
-    """Caddy's error as its cause, and the CA's own words behind it."""
-    found = re.search(r"urn:ietf:params:acme:error:(\w+)(?: - (.*))?", error)
-    words = " ".join(error.split())[-300:]
-    if found is None:
-        return f"the CA could not be asked: {words}"
-    kind = found.group(1)
-    # Of a failed TLS-ALPN-01 some CAs say "unauthorized", though there was nobody to connect to.
-    if kind == "unauthorized" and NO_CONNECTION.search(found.group(2) or ""):
-        kind = "connection"
-    cause = CAUSES.get(kind, f"the CA refused ({kind})")
-    return f"{cause}. The CA said: {' '.join((found.group(2) or words).split())[:300]}"

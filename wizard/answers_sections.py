@@ -203,7 +203,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 READS: dict[str, tuple[str, ...]] = {
     "internal": ("hosts",),
-    "acme": ("domain", "public_addresses", "email", "acme_directory", "acme_ca_file"),
+    "acme": ("domain", "public_addresses", "email", "acme_directory", "acme_ca_file", "eab_file"),
     "custom": ("domain", "public_addresses", "certificate", "private_key"),
 }
 
@@ -257,6 +257,11 @@ class Tls(Section):
         default=None,
         description="acme: PEM that the directory's own certificate is checked with (a private CA)",
         examples=["/etc/ssl/private-ca.pem"],
+    )
+    eab_file: Annotated[Path | None, Expected("null, or an absolute path")] = Field(
+        default=None,
+        description="acme: account made beforehand (EAB): root's file, 0600; key id and MAC key, a line each",
+        examples=["/etc/vllm-https-setup/eab"],
     )
     certificate: Annotated[Path | None, Expected("an absolute path, such as /etc/ssl/llm/chain.pem")] = Field(
         default=None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .model import Effect, Output, PackageIs, Run
-from .parse.apt import is_locked, parse_lock_holder
+from .parse.apt import is_locked, parse_deb822, parse_lock_holder, parse_sources_list
+from .server import Server, read_through
 
 ENVIRONMENT = (
     ("DEBIAN_FRONTEND", "noninteractive"),
@@ -15,6 +16,12 @@ QUIET = ("-y", "-q", "-o", "Dpkg::Use-Pty=0")
 KEEP_CONFIGURATION = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 # What the instructions of Caddy's repository ask for.
 CADDY_PREREQUISITES = ("debian-keyring", "debian-archive-keyring", "apt-transport-https", "curl")
+# Ubuntu's since 24.04, Debian's since 13, and both's before that.
+SYSTEM_SOURCES = (
+    "/etc/apt/sources.list.d/ubuntu.sources",
+    "/etc/apt/sources.list.d/debian.sources",
+    "/etc/apt/sources.list",
+)
 LOCK_WAIT_S = 600
 TIMEOUT_S = 1800
 
@@ -60,16 +67,28 @@ def install(
 
 def refresh_one(list_path: str, why: str) -> Run:
     """Fetches the index of one list alone, and fails where that fails (apt's own default is to go on)."""
-    argv = (
+    return _apt((*_refresh(list_path), "-o", "APT::Update::Error-Mode=any"), why)
+
+
+def refresh_system(server: Server) -> Run:
+    """Fetches the system's own package lists: where a repository of others is gone, apt would call all of it failed."""
+    for path in SYSTEM_SOURCES:
+        state = read_through(server, path)
+        if state is None or state.kind != "file":
+            continue
+        entries = parse_deb822(state.text) if path.endswith(".sources") else parse_sources_list(state.text)
+        if any(entry.enabled and "deb" in entry.types for entry in entries):
+            return _apt(_refresh(path), "fetch the system's package lists")
+    return _apt(("apt-get", "update", "-q"), "fetch the package lists")
+
+
+def _refresh(list_path: str) -> tuple[str, ...]:
+    """Without the last option the other lists would be deleted."""
+    return (
         *("apt-get", "update", "-q"),
         *("-o", f"Dir::Etc::sourcelist={list_path}", "-o", "Dir::Etc::sourceparts=-"),
-        *("-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any"),
+        *("-o", "APT::Get::List-Cleanup=0"),
     )
-    return _apt(argv, why)
-
-
-def refresh_all() -> Run:
-    return _apt(("apt-get", "update", "-q"), "fetch the package lists")
 
 
 def finish_cut_off() -> Run:

@@ -110,7 +110,15 @@ class Book(ABC):
         undo = [list(one.argv) for one in action.undo] if isinstance(action, Run) else []
         then = [{"argv": list(one.argv), "why": one.why, "impact": str(one.impact)} for one in action.then]
         sha = sha256(action.content) if isinstance(action, Write) else None
-        known = {"change": change.as_json(), "backup": backup, "undo": undo, "then": then, "sha256": sha}
+        known: dict[str, Any] = {
+            "change": change.as_json(),
+            "backup": backup,
+            "undo": undo,
+            "then": then,
+            "sha256": sha,
+        }
+        if isinstance(action, Write):
+            known["keeps_attributes"] = action.keep_attributes
         self.event("action_began", durable=True, step=step.id, **known)
         self.line(f"── {change.why}")
         if change.path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .endpoint import find_hosts, url_host
 from .engine import Look
+from .parse.account import Account, read_account
 from .render import render
 
 # What an overlay takes the package's own Caddyfile for: it is not known before the package is there.
@@ -13,6 +14,7 @@ SITE_FILE = "/etc/caddy/vllm-https.caddy"
 LOGGER = "vllm-https"
 CERTIFICATES = "/etc/caddy/vllm-https"
 CERTIFICATE, KEY = f"{CERTIFICATES}/certificate.pem", f"{CERTIFICATES}/key.pem"
+ACCOUNT_KEY = f"{CERTIFICATES}/account.key"
 
 
 def serves_http(look: Look) -> bool:
@@ -82,9 +84,28 @@ def _tls(look: Look) -> str:
         return f"tls {CERTIFICATE} {KEY}"
     lines = [f"dir {tls.acme_directory}", f"email {tls.email}"]
     lines += [f"trusted_roots {tls.acme_ca_file}"] if tls.acme_ca_file else []
+    account = read_eab(look)[0] if tls.eab_file else None
+    lines += [f"eab {account.key_id} {{file.{ACCOUNT_KEY}}}"] if account else []
     lines += [] if serves_http(look) else ["disable_http_challenge"]
     inner = "".join(f"\t\t\t{line}\n" for line in lines)
     return f"tls {{\n\t\tissuer acme {{\n{inner}\t\t}}\n\t}}"
+
+
+def read_eab(look: Look) -> tuple[Account | None, str, str]:
+    """The account of the answers' file; or None, what is wrong with the file, and what to do about it."""
+    path = look.answers.tls.eab_file or ""
+    state = look.server.read(path)
+    if state is None or state.kind != "file":
+        what = "there is no such file" if state is None else f"it is a {state.kind}, not a file"
+        return None, what, "name the file itself in the answers: tls.eab_file"
+    if state.owner != "root" or state.mode & 0o077:
+        what = f"it belongs to {state.owner} with mode {state.mode:04o}, and has a secret"
+        return None, what, f"sudo chown root: {path}; sudo chmod 0600 {path}; then run this again"
+    account, wrong = read_account(state.text)
+    if account is None:
+        return None, wrong, f"it should have two lines, the key id and the MAC key: sudo nano {path}"
+    look.mask.add(account.mac_key)
+    return account, "", ""
 
 
 def _log_filter() -> str:

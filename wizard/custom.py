@@ -57,6 +57,10 @@ def read(look: Look) -> tuple[Pair | None, list[Finding]]:
     now = datetime.fromtimestamp(look.server.now(), UTC)
     pair, flaws = read_pair(states[0].content, states[1].content, tls.domain or "", now)
     found = [finding_of(flaw) for flaw in flaws]
+    if states[1].mode & 0o007:
+        summary = f"{paths[1]} may be read by every user of this server (mode {states[1].mode:04o})"
+        remedy = f"sudo chmod o-rwx {paths[1]}; and have a new key made, if somebody else works here"
+        found.append(Finding("tls.key_readable", Level.WARN, summary, remedy, evidence={"path": paths[1]}))
     return (None if any(one.level is Level.BLOCKED for one in found) else pair), found
 
 

@@ -9,23 +9,13 @@ from typing import Any
 
 from .authority import Authority, Chain, ask_authority, follow
 from .caa import check_caa, known_identities
+from .cdn import find_cdn, is_cloudflare
 from .engine import Look
 from .model import Finding, Level
 from .public_addresses import PublicAddresses, canonical, find_public_addresses, interface_addresses, is_private
 from .server import DnsAnswer
 
 FAMILY = {"A": 4, "AAAA": 6}
-# https://www.cloudflare.com/ips: what a name that Cloudflare proxies points to.
-CLOUDFLARE = tuple(
-    ipaddress.ip_network(one)
-    for one in (
-        *("173.245.48.0/20", "103.21.244.0/22", "103.22.200.0/22", "103.31.4.0/22", "141.101.64.0/18"),
-        *("108.162.192.0/18", "190.93.240.0/20", "188.114.96.0/20", "197.234.240.0/22", "198.41.128.0/17"),
-        *("162.158.0.0/15", "104.16.0.0/13", "104.24.0.0/14", "172.64.0.0/13", "131.0.72.0/22"),
-        *("2400:cb00::/32", "2606:4700::/32", "2803:f800::/32", "2405:b500::/32", "2405:8100::/32"),
-        *("2a06:98c0::/29", "2c0f:f248::/32"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class Judge:
             return "private"
         if address in self.public.addresses or address in self.interfaces:
             return "own"
-        if ":" in address or given:
+        if ":" in address or given or is_cloudflare(address) or find_cdn(self.chain.names):
             return "other"
         known = (*self.public.addresses, *self.interfaces)
         comparable = any(":" not in one and is_private(one) == private for one in known)
@@ -230,14 +220,11 @@ def _other(judge: Judge, other: tuple[str, ...], own: tuple[str, ...]) -> Findin
         should = f"; this server is {wanted}, say {judge.source}" if wanted else ""
         said = f"{judge.domain} leads to {listed}{judge.through}, which is not this server{should}"
         remedy = f"let the record say {judge.record()}; if {listed} leads here, answer it as tls.public_addresses"
-    if any(_is_cloudflare(one) for one in other):
+    if any(is_cloudflare(one) for one in other):
         remedy = f"at Cloudflare switch the record from “Proxied” to “DNS only”; {remedy}"
+    elif cdn := find_cdn(judge.chain.names):
+        said += f", but {cdn}: that would read each key and answer, and end long ones"
     return Finding("tls.dns_address", judge.level, said, remedy, judge.evidence("A", (*other, *own)))
-
-
-def _is_cloudflare(address: str) -> bool:
-    found = ipaddress.ip_address(address)
-    return any(found.version == network.version and found in network for network in CLOUDFLARE)
 
 
 def _check_ipv6(
@@ -254,7 +241,7 @@ def _check_ipv6(
         said = f"the AAAA record of {last} leads elsewhere ({', '.join(other)}), and the CA tries IPv6 first"
         should = f"let it say {judge.record('AAAA')}" if judge.wanted("AAAA") else "remove that AAAA record"
         remedy = f"{should}; if it leads here, answer it as one of tls.public_addresses"
-        if any(_is_cloudflare(one) for one in other):
+        if any(is_cloudflare(one) for one in other):
             remedy = f"at Cloudflare switch the record from “Proxied” to “DNS only”; {remedy}"
         yield Finding(key, judge.level, said, remedy, judge.evidence("AAAA", found))
     elif own := verdicts.get("own", ()):

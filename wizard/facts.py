@@ -30,7 +30,7 @@ from .server import (
 
 UNIT_PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,MainPID,User,FragmentPath,"
-    "ExecStart,EnvironmentFiles,Listen"
+    "DropInPaths,NeedDaemonReload,ExecStart,EnvironmentFiles,Listen"
 )
 CADDY_ADMIN = Request("127.0.0.1", 2019, path="/config/", host="localhost:2019", timeout_s=2)
 APT_LISTS = "/var/lib/apt/lists"
@@ -114,6 +114,7 @@ class Facts:
                 status[1:2] in ("i", "t", "W"),
                 package.version,
                 status[1:2] in ("F", "U", "H") or status[2:3] == "R",
+                held=package.held,
             )
         return found
 

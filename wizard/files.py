@@ -7,16 +7,19 @@ import errno
 import grp
 import os
 import pwd
+import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Callable
+from typing import BinaryIO
 
 from .model import SetupError
 from .server import FileState
 
 MAX_READ = 16 * 1024 * 1024
+PIECE = 256 * 1024
 SUFFIX = ".new"
+MAX_LINKS = 40
 _STARTED = time.time()
 
 
@@ -34,6 +37,14 @@ def _name_of_group(gid: int) -> str:
         return str(gid)
 
 
+def _all_of(opened: BinaryIO) -> bytes:
+    """All of it up to MAX_READ, a piece at a time: for one of /proc/sys the kernel makes room for what is asked."""
+    content = b""
+    while len(content) < MAX_READ and (piece := opened.read(PIECE)):
+        content += piece
+    return content[:MAX_READ]
+
+
 def read(path: str) -> FileState | None:
     """The file as it is, None where there is none. Never waits on a FIFO, never reads a device."""
     try:
@@ -46,7 +57,7 @@ def read(path: str) -> FileState | None:
         elif stat.S_ISREG(status.st_mode):
             kind = "file"
             with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
-                content = opened.read(MAX_READ)
+                content = _all_of(opened)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
@@ -123,57 +134,105 @@ def write(
 ) -> None:
     """Beside, fsynced, validated, renamed, folder fsynced: a reader or a power loss sees the old or the new file.
 
-    `attributes_of`: owner, mode and extended attributes (ACLs) are taken from this file.
-    Raises SetupError; whatever was there is then still there.
+    `attributes_of`: owner, mode and extended attributes (ACLs) are taken from this file. A link of another user on the
+    way to the directory is not followed. Raises SetupError; whatever was there is then still there.
     """
-    directory, prefix = os.path.dirname(path), f".{os.path.basename(path)}."
+    directory, name = os.path.split(path)
     temporary = ""
+    with contextlib.ExitStack() as opened:
+        try:
+            make_directories(directory)
+            place = open_directory(directory)
+            opened.callback(os.close, place)
+            _clear_leftovers(place, f".{name}.")
+            fresh = f".{name}.{secrets.token_hex(8)}{SUFFIX}"
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            # By a whole path, not by dir_fd: what audits this process is told no directory.
+            descriptor, temporary = os.open(f"/proc/self/fd/{place}/{fresh}", flags, 0o600), fresh
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                if attributes_of is not None:
+                    _copy_attributes(attributes_of, file.fileno())
+                else:
+                    os.fchown(file.fileno(), pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
+                    os.fchmod(file.fileno(), mode)
+                file.flush()
+                os.fsync(file.fileno())
+            if validate is not None:
+                validate(os.path.join(directory, temporary))
+            os.rename(temporary, name, src_dir_fd=place, dst_dir_fd=place)
+            temporary = ""
+            os.fsync(place)
+        except OSError as error:
+            raise SetupError(
+                f"{path} could not be written: {error.strerror}. It is as it was.", _advice(error, directory)
+            ) from error
+        finally:
+            if temporary:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=place)
+
+
+def _advice(error: OSError, directory: str) -> str:
+    if error.errno == errno.ELOOP:
+        return f"a link stands where none should be, or one that is not root's: namei -l {directory}"
+    return f"see whether the disk is full or read-only: df -h {directory}"
+
+
+def open_directory(path: str) -> int:
+    """A descriptor of the directory, reached step by step: only links of root, or of whom we run as, are followed.
+
+    Whoever may write to a directory on the way could else have us write into any other.
+    """
+    place = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    steps = [step for step in path.split("/") if step]
+    links = 0
     try:
-        make_directories(directory)
-        _clear_leftovers(directory, prefix)
-        descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=SUFFIX, dir=directory)
-        with open(descriptor, "wb") as opened:
-            opened.write(content)
-            if attributes_of is not None:
-                _copy_attributes(attributes_of, opened.fileno())
-            else:
-                os.fchown(opened.fileno(), pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid)
-                os.fchmod(opened.fileno(), mode)
-            opened.flush()
-            os.fsync(opened.fileno())
-        if validate is not None:
-            validate(temporary)
-        os.rename(temporary, path)
-        temporary = ""
-        fsync_directory(directory)
-    except OSError as error:
-        raise SetupError(
-            f"{path} could not be written: {error.strerror}. It is as it was.",
-            f"see whether the disk is full or read-only: df -h {directory}",
-        ) from error
-    finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        while steps:
+            step = steps.pop(0)
+            status = os.stat(step, dir_fd=place, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                links += 1
+                if status.st_uid not in (0, os.geteuid()) or links > MAX_LINKS:
+                    raise OSError(errno.ELOOP, f"{step} is a link of {_name_of_user(status.st_uid)}", path)
+                target = os.readlink(step, dir_fd=place)
+                steps[:0] = [part for part in target.split("/") if part]
+                step = "/" if target.startswith("/") else "."
+            further = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            os.close(place)
+            place = further
+    except OSError:
+        os.close(place)
+        raise
+    return place
 
 
-def _clear_leftovers(directory: str, prefix: str) -> None:
+def _clear_leftovers(place: int, prefix: str) -> None:
     """Removes what a writer that was killed left beside the file: older than this process, and never renamed."""
-    for name in os.listdir(directory):
+    for name in os.listdir(place):
         if name.startswith(prefix) and name.endswith(SUFFIX):
-            left = os.path.join(directory, name)
             with contextlib.suppress(OSError):
-                if os.lstat(left).st_mtime < _STARTED:
-                    os.unlink(left)
+                if os.stat(name, dir_fd=place, follow_symlinks=False).st_mtime < _STARTED:
+                    os.unlink(name, dir_fd=place)
 
 
 def _copy_attributes(source: str, descriptor: int) -> None:
-    status = os.lstat(source)
-    os.fchown(descriptor, status.st_uid, status.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
-    with contextlib.suppress(OSError):
-        for name in os.listxattr(source, follow_symlinks=False):
-            os.setxattr(descriptor, name, os.getxattr(source, name, follow_symlinks=False))
+    directory, name = os.path.split(source)
+    place = open_directory(directory)
+    try:
+        known = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    finally:
+        os.close(place)
+    try:
+        status = os.fstat(known)
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+        for attribute in os.listxattr(known):
+            # Some belong to the file system itself.
+            with contextlib.suppress(OSError):
+                os.setxattr(descriptor, attribute, os.getxattr(known, attribute))
+    finally:
+        os.close(known)
 
 
 def remove(path: str) -> None:

@@ -18,6 +18,7 @@ def check_before(look: Look) -> Iterator[Finding]:
     hosts = find_hosts(look)
     if hosts:
         yield Finding("tls.hosts", Level.OK, f"clients may call {', '.join(hosts)}", evidence={"hosts": list(hosts)})
+        yield from check_translated(look, hosts)
         return
     yield Finding(
         "tls.hosts",
@@ -25,6 +26,35 @@ def check_before(look: Look) -> Iterator[Finding]:
         "this server has no address and no name that a client could call",
         remedy="name one: tls: {hosts: [10.0.0.5]}",
     )
+
+
+def check_translated(look: Look, hosts: tuple[str, ...]) -> Iterator[Finding]:
+    """An address that this server does not have itself: a router's, translated on the way (NAT). A client that calls an
+    address sends no name: Caddy then goes by the address that the packet came to, and by the first host."""
+    own = look.server.addresses()
+    for host in hosts:
+        if not is_address(host) or any(one.address == host for one in own):
+            continue
+        family = [one for one in own if (":" in one.address) == (":" in host)]
+        comes_to = next((one.address for one in family if one.primary), family[0].address if family else "")
+        shown = comes_to if comes_to in hosts else hosts[0]
+        if shown != host:
+            yield Finding(
+                "tls.hosts_translated",
+                Level.WARN,
+                f"{host} is an address of no interface here: clients that call it would be shown the certificate of "
+                f"{shown}, and refuse it",
+                f"name it alone: tls: {{hosts: [{_quoted(host)}]}}; or have clients call a name, and list that",
+                evidence={"host": host, "shown": shown},
+            )
+
+
+def is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def _quoted(host: str) -> str:
+    return f"'{host}'" if ":" in host else host
 
 
 def has_root(server: Server) -> Probe:

@@ -10,13 +10,19 @@ from urllib.parse import quote
 DOTS = "•••"
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|BEARER", re.IGNORECASE)
 _URL_CREDENTIALS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/\s:@]+:[^/\s@]+@", re.IGNORECASE)
-_ON_COMMAND_LINE = re.compile(r"(?P<option>--api[-_]key[= ])\S+")
+# A variable's name is no secret. vLLM takes several keys; what comes next in a sentence has no digit, or is short.
+_ON_COMMAND_LINE = re.compile(r"(?P<option>--api[-_]key[= ])(?![\"']?\$)\S+(?: (?!-)(?=\S*\d)[\w+/=.-]{12,})*")
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def strip_control(text: str) -> str:
     """Text without escape sequences and control characters (newline and tab stay): it cannot drive a terminal."""
     return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def is_secret(name: str) -> bool:
+    """True if a variable of this name holds a secret, whatever its value looks like."""
+    return _SECRET_NAME.search(name) is not None
 
 
 class Mask:
@@ -37,7 +43,7 @@ class Mask:
     def add_environment(self, name: str, value: str) -> None:
         """A value of vLLM's env file: a path, a number or a short word that no name calls secret stays readable."""
         plain = value.startswith("/") or len(value) < 8 or value.replace(".", "").isdigit()
-        if _SECRET_NAME.search(name) or not plain:
+        if is_secret(name) or not plain:
             for part in {value, *value.split(",")}:
                 self.add(part)
 

@@ -99,8 +99,11 @@ class FileCopied:
 
 @dataclass(frozen=True)
 class PackageIs:
+    """The package is there, or not; `version` is the least that it has then ("" where that does not matter)."""
+
     name: str
     installed: bool
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,14 @@ class UnitIs:
 
 
 @dataclass(frozen=True)
+class UnitRead:
+    """systemd has read the unit's files again, and its ExecStart is this, as `systemctl show` has it."""
+
+    name: str
+    exec_start: str
+
+
+@dataclass(frozen=True)
 class ListensOn:
     """The unit's listeners are these (address, port) pairs and no others."""
 
@@ -123,13 +134,14 @@ class ListensOn:
 
 @dataclass(frozen=True)
 class RuleIs:
-    """A rule of ufw that lets in, to this port from anywhere or from `source`, is there or not."""
+    """A rule of ufw that lets in (`action`: allow or limit), to this port from anywhere or from `source`, is there."""
 
     port: str
     protocol: str
     source: str | None = None
     comment: str = ""
     present: bool = True
+    action: str = "allow"
 
 
 @dataclass(frozen=True)
@@ -155,7 +167,7 @@ class CaddyRuns:
     path: str
 
 
-Effect = FileIs | FileCopied | PackageIs | UnitIs | ListensOn | RuleIs | FirewallIs | VllmAnswers | CaddyRuns
+Effect = FileIs | FileCopied | PackageIs | UnitIs | UnitRead | ListensOn | RuleIs | FirewallIs | VllmAnswers | CaddyRuns
 
 
 # ── actions ──────────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,7 @@ from .model import (
     Remove,
     RuleIs,
     UnitIs,
+    UnitRead,
     VllmAnswers,
     Write,
 )
@@ -51,7 +52,9 @@ class Overlay:
         self.performed: list[Action] = []
         self._files: dict[str, FileState | None] = {}
         self._units: dict[str, UnitIs] = {}
+        self._read: dict[str, str] = {}
         self._packages: dict[str, bool] = {}
+        self._versions: dict[str, str] = {}
         self._listeners: dict[str, tuple[tuple[str, int], ...]] = {}
         self._rules: list[RuleIs] = []
         self._firewall = FirewallIs()
@@ -79,6 +82,8 @@ class Overlay:
         return {name: self._changed_unit(unit) for name, unit in found.items()}
 
     def _changed_unit(self, unit: Unit) -> Unit:
+        if unit.name in self._read:
+            unit = replace(unit, properties={**unit.properties, "ExecStart": self._read[unit.name]})
         change = self._units.get(unit.name)
         if change is None:
             return unit
@@ -120,7 +125,8 @@ class Overlay:
             if name in self._packages and self._packages[name] != found[name].installed:
                 found[name] = Package(name, self._packages[name])
             elif name in self._packages:
-                found[name] = replace(found[name], half_configured=False)
+                version = self._versions.get(name) or found[name].version
+                found[name] = replace(found[name], half_configured=False, version=version)
         return found
 
     def half_configured(self) -> tuple[str, ...]:
@@ -147,7 +153,11 @@ class Overlay:
                 elif not change.present:
                     rules = [known for known in rules if known not in same]
         rules.sort(key=lambda rule: rule.family)
-        return replace(found, installed=installed, enabled=active, loaded=loaded, rules=tuple(rules), defaults=defaults)
+        # What the kernel would have loaded by then is not known here.
+        changed = bool(self._rules) or self._firewall != FirewallIs()
+        kernel4, kernel6 = (None, None) if changed else (found.kernel4, found.kernel6)
+        told = replace(found, kernel4=kernel4, kernel6=kernel6, rules=tuple(rules), defaults=defaults)
+        return replace(told, installed=installed, enabled=active, loaded=loaded)
 
     def exchange(self, request: Request) -> Response:
         return self.below.exchange(request)
@@ -214,8 +224,9 @@ class Overlay:
             case FileCopied(source=source, path=path, mode=mode):
                 copied = self.read(source)
                 self._files[path] = replace(copied, mode=mode, owner="root", group="root") if copied else None
-            case PackageIs(name=name, installed=installed):
+            case PackageIs(name=name, installed=installed, version=version):
                 self._packages[name] = installed
+                self._versions[name] = version
             case UnitIs(name=name):
                 known = self._units.get(name, effect)
                 self._units[name] = replace(
@@ -223,6 +234,8 @@ class Overlay:
                     active=known.active if effect.active is None else effect.active,
                     enabled=known.enabled if effect.enabled is None else effect.enabled,
                 )
+            case UnitRead(name=name, exec_start=exec_start):
+                self._read[name] = exec_start
             case ListensOn(unit=unit, listeners=listeners):
                 self._listeners[unit] = listeners
             case RuleIs():
@@ -273,7 +286,7 @@ def _families(change: RuleIs, ipv6: bool) -> tuple[int, ...]:
 
 def _rule(change: RuleIs, family: int) -> UfwRule:
     return UfwRule(
-        action="allow",
+        action=change.action,
         protocol=change.protocol,
         port=change.port,
         source=change.source or ANYWHERE[family],

@@ -175,7 +175,7 @@ def tell_findings(teller: Teller, findings: Iterable[Document]) -> None:
 
 def tell_row(teller: Teller, row: Document) -> None:
     """A row of the final test, its level as a word; what to do about it where it failed."""
-    remedy = row.get("remedy") if row["ok"] is False else None
+    remedy = row.get("remedy") if row["ok"] is not True else None
     teller.labelled(ROWS[row["ok"]], f"{row['id']}: {row['detail']}", remedy)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from .mask import Mask
 from .model import Finding, Report, StepReport, TestRow
 
 SCHEMA_VERSION = 1
+REMEDY_WIDTH = 60
 SIGNS = {"ok": "✓", "info": "·", "warn": "!", "drift": "+", "blocked": "✗"}
 COLOURS = {"✓": "32", "!": "33", "+": "36", "✗": "31"}
 Document = dict[str, Any]
@@ -126,8 +128,9 @@ class Text:
     def row(self, row: Document) -> Iterator[str]:
         sign = {True: "✓", False: "✗", None: "!"}[row["ok"]]
         yield f"  {self._sign(sign)} {row['id']:<17} {row['detail']}"
-        if row["ok"] is False and row.get("remedy"):
-            yield f"      {row['remedy']}"
+        for paragraph in (row.get("remedy") or "").splitlines():
+            lines = textwrap.wrap(paragraph, REMEDY_WIDTH, break_on_hyphens=False, break_long_words=False)
+            yield from (f"      {line}" for line in lines)
 
     def closing(self, document: Document) -> Iterator[str]:
         """The last lines: what it comes to, and what to type next."""

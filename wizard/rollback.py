@@ -109,7 +109,9 @@ def _done(event: dict[str, Any]) -> Done:
     match change["kind"]:
         case "write":
             # The content stays unknown; its hash says whether what is there now is still ours.
-            action = Write(change["path"], str(event["sha256"]).encode(), change["why"], then=then)
+            keeps = bool(event.get("keeps_attributes"))
+            content = str(event["sha256"]).encode()
+            action = Write(change["path"], content, change["why"], then=then, keep_attributes=keeps)
         case "remove":
             action = Remove(change["path"], change["why"], then=then)
         case "run":

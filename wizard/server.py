@@ -85,6 +85,7 @@ class Package:
     installed: bool
     version: str = ""
     half_configured: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True)

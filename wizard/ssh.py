@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .engine import Look
+from .model import Finding, Level
 from .parse.sshd import parse_sshd_config_dump
 from .parse.units import parse_socket_listen
 
 UNITS = ("ssh.service", "sshd.service", "ssh.socket")
 PROGRAMS = ("sshd", "sshd-session")
+# Other servers of SSH, whatever their units are called.
+OTHERS = ("dropbear", "tinysshd", "teleport")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ def find_ssh_ports(look: Look) -> SshPorts:
         of_service = listener.unit in UNITS or (listener.program in PROGRAMS and not listener.unit)
         if of_service and not listener.is_loopback:
             note(listener.port, "sshd listens on it")
+        elif listener.program in OTHERS and not listener.is_loopback:
+            note(listener.port, f"{listener.program} listens on it")
     socket = look.server.units(*UNITS)["ssh.socket"]
     if socket.is_active:
         for _, port in parse_socket_listen(socket.properties.get("Listen", "")):
@@ -54,3 +60,50 @@ def find_ssh_ports(look: Look) -> SshPorts:
             note(port, "sshd is configured for it")
     configured = tuple(sorted(set(reasons) - listening))
     return SshPorts({port: tuple(why) for port, why in reasons.items()}, configured)
+
+
+def check_ssh(look: Look) -> Iterator[Finding]:
+    found = find_ssh_ports(look)
+    if found.ports or look.answers.firewall.ssh_ports == ():
+        named = "; ".join(f"{port}, because {', '.join(why)}" for port, why in sorted(found.reasons.items()))
+        yield Finding(
+            "preflight.ssh",
+            Level.OK,
+            f"SSH on port {named}" if named else "no SSH, as the answers say",
+            evidence={"ports": {str(port): list(why) for port, why in found.reasons.items()}},
+        )
+    else:
+        there = any(unit.exists for unit in look.server.units(*UNITS).values())
+        why = "sshd is installed, and does not run" if there else "this server has no sshd"
+        yield Finding(
+            "preflight.ssh",
+            Level.BLOCKED,
+            f"no SSH port was found, and none is named in the answers: {why}",
+            remedy=f"{'sudo systemctl start ssh.socket; or answer ' if there else 'answer '}firewall: {{ssh_ports: "
+            "[22]}; or [] on a server that is not administered over SSH, but by its console",
+        )
+    for port in found.configured_only:
+        yield Finding(
+            "preflight.ssh_not_listening",
+            Level.WARN,
+            f"sshd is configured for port {port}, but nothing listens on it yet; it will be allowed too",
+            remedy="after a change of sshd's port: sudo systemctl daemon-reload; sudo systemctl restart ssh.socket",
+        )
+    yield from check_ipv6(look, found)
+
+
+def check_ipv6(look: Look, found: SshPorts) -> Iterator[Finding]:
+    """ufw with IPV6=no drops every packet of IPv6: where sshd has no other address, nobody could log in again."""
+    firewall = look.server.firewall()
+    if not look.answers.firewall.manage or firewall.defaults.ipv6 or (firewall.enabled and firewall.loaded):
+        return
+    listening = [one for one in look.server.listeners() if one.port in found.ports and not one.is_loopback]
+    if listening and all(":" in one.address and one.address != "::" for one in listening):
+        named = ", ".join(str(one) for one in listening)
+        yield Finding(
+            "preflight.ssh_ipv6",
+            Level.BLOCKED,
+            f"sshd listens on IPv6 alone ({named}), and ufw is set to drop all of it (IPV6=no)",
+            remedy="sudo sed -i 's/^IPV6=no/IPV6=yes/' /etc/default/ufw; then check again",
+            evidence={"listeners": [str(one) for one in listening]},
+        )

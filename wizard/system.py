@@ -13,13 +13,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from . import exchange, files
 from .mask import Mask, strip_control
 from .model import TIMED_OUT, Output, SetupError
-from .parse.sshd import parse_ssh_connection
+from .parse.sshd import SshConnection, parse_ssh_connection
 from .server import Address, DnsAnswer, FileState, Listener, Operator, Reach, Request, Response, Target
+
+if TYPE_CHECKING:
+    import psutil
 
 PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 ENVIRONMENT = {"PATH": ":".join(PATH), "LC_ALL": "C.UTF-8", "HOME": "/root"}
@@ -290,19 +293,48 @@ def primary_address(family: socket.AddressFamily) -> str | None:
 
 
 def find_operator() -> Operator | None:
-    """Where this login comes from. sudo drops SSH_CONNECTION, so the ancestors' environments are asked too."""
+    """Where this login comes from: the connection of the sshd that we run below.
+
+    Where none is above us (a multiplexer such as tmux was started by an earlier login, and outlives it), it is what
+    SSH_CONNECTION says, in the first of the ancestors that has it: sudo drops it.
+    """
     import psutil
 
+    said: SshConnection | None = None
     process: psutil.Process | None = psutil.Process()
     while process is not None:
         with contextlib.suppress(psutil.Error):
-            if found := parse_ssh_connection(process.environ().get("SSH_CONNECTION", "")):
+            said = said or parse_ssh_connection(process.environ().get("SSH_CONNECTION", ""))
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith("sshd") and (found := _own_connection(process, said)):
                 return Operator(found.client, found.server_port)
         try:
             process = process.parent()
         except psutil.Error:
             process = None
-    return None
+    return Operator(said.client, said.server_port) if said else None
+
+
+def _own_connection(sshd: psutil.Process, said: SshConnection | None) -> SshConnection | None:
+    """The connection that this sshd serves. It may have others: what is forwarded leaves by a port that nobody
+    listens on, or comes by one that it listens on itself."""
+    import psutil
+
+    of_sshd = sshd.net_connections(kind="tcp")
+    up = [
+        found
+        for one in of_sshd
+        if one.status == psutil.CONN_ESTABLISHED and one.raddr and one.laddr
+        if (found := parse_ssh_connection(f"{one.raddr.ip} {one.raddr.port} {one.laddr.ip} {one.laddr.port}"))
+    ]
+    if said in up or not up:
+        return said if said in up else None
+
+    def listening(connections: Sequence[Any]) -> set[int]:
+        return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN and one.laddr}
+
+    of_others = listening(psutil.net_connections(kind="tcp")) - listening(of_sshd)
+    return next((one for one in up if one.server_port in of_others), None)
 
 
 def own_command(*arguments: str) -> tuple[str, ...]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import posixpath
 import shlex
 from dataclasses import dataclass
 
 from .engine import Look
+from .launching import Launching, find_launching
 from .model import Probe, Secret
-from .parse.environment import parse_environment
 from .parse.launch import Launch, VllmCommand, parse_launch
-from .parse.units import parse_environment_files, parse_exec_start
+from .parse.start import Start, parse_start
 from .server import FileState, Listener, Request, Server, Unit
+from .vllm_environment import VllmEnvironment, read_environment
 
 DEFAULT_PORT = 8000
-KEY_NAME = "VLLM_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -23,19 +22,36 @@ class Vllm:
 
     unit: Unit
     user: str
-    script_path: str
-    script: FileState | None
-    launch: Launch
-    environment_files: tuple[str, ...]
-    environment_missing: tuple[str, ...]
-    key: Secret | None
-    key_file: str
+    start: Start
+    environment: VllmEnvironment
     port: int
     listeners: tuple[Listener, ...]
+    launching: Launching
+
+    @property
+    def script_path(self) -> str:
+        """The launch script; or the unit's file, where that has the command itself."""
+        return self.launching.path
+
+    @property
+    def script(self) -> FileState | None:
+        return self.launching.state
+
+    @property
+    def launch(self) -> Launch:
+        return self.launching.launch
+
+    @property
+    def key(self) -> Secret | None:
+        return self.environment.key
+
+    @property
+    def key_file(self) -> str:
+        return self.environment.key_file
 
     @property
     def command(self) -> VllmCommand | None:
-        return self.launch.commands[0] if len(self.launch.commands) == 1 else None
+        return self.launching.command
 
     @property
     def exposed(self) -> tuple[Listener, ...]:
@@ -67,46 +83,22 @@ def find_vllm(look: Look) -> Vllm:
     """vLLM as its unit, launch script and env file describe it. Its secrets are masked from here on."""
     wanted = look.answers.vllm
     unit = look.server.units(wanted.unit)[wanted.unit]
-    script_path = wanted.launch_script if wanted.launch_script != "auto" else _script_of(unit)
-    script = look.server.read(script_path) if script_path else None
-    launch = parse_launch(script.content) if script and script.kind == "file" else Launch((), None)
-    files, missing, key, key_file = _environment(look, unit)
-    command = launch.commands[0] if len(launch.commands) == 1 else None
-    port = wanted.port if isinstance(wanted.port, int) else (command.port if command else None) or DEFAULT_PORT
+    start = parse_start(unit.properties.get("ExecStart", ""))
+    script_path = wanted.launch_script if wanted.launch_script != "auto" else start.script
+    itself = start.launch if wanted.launch_script == "auto" else None
+    script = look.server.read(script_path) if script_path and itself is None else None
+    launch = parse_launch(script.content) if script and script.kind == "file" else itself or Launch((), None)
+    environment = read_environment(look, unit, script_path, script, launch)
+    known = {name: one.value for name, one in environment.variables.items() if one.path != script_path}
+    launching = find_launching(
+        look, unit, script_path, {name: value for name, value in known.items() if value is not None}
+    )
+    command = launching.command or launch.command
+    said = command.port if command else None
+    port = wanted.port if isinstance(wanted.port, int) else said or DEFAULT_PORT
     listeners = tuple(one for one in look.server.listeners() if one.unit == wanted.unit)
     user = unit.properties.get("User", "") or "root"
-    return Vllm(unit, user, script_path, script, launch, files, missing, key, key_file, port, listeners)
-
-
-def _script_of(unit: Unit) -> str:
-    """The script that ExecStart runs: its program, or what it gives to a shell as first argument."""
-    argv = parse_exec_start(unit.properties.get("ExecStart", ""))
-    if len(argv) > 1 and posixpath.basename(argv[0]) in ("bash", "sh", "dash"):
-        return next((word for word in argv[1:] if not word.startswith("-")), "")
-    return argv[0] if argv else ""
-
-
-def _environment(look: Look, unit: Unit) -> tuple[tuple[str, ...], tuple[str, ...], Secret | None, str]:
-    """The env files that are there, those that are missing, the key and where it is: the last file decides."""
-    wanted = look.answers.vllm.env_file
-    if wanted != "auto":
-        paths = [(wanted, False)]
-    else:
-        paths = list(parse_environment_files(unit.properties.get("EnvironmentFiles", "")))
-    found, missing, key, key_file = [], [], None, ""
-    for path, optional in paths:
-        state = look.server.read(path)
-        if state is None or state.kind != "file":
-            if not optional:
-                missing.append(path)
-            continue
-        found.append(path)
-        environment = parse_environment(state.text)
-        for entry in environment.entries:
-            look.mask.add_environment(entry.name, entry.value)
-        if value := environment.value(KEY_NAME):
-            key, key_file = Secret(value), path
-    return tuple(found), tuple(missing), key, key_file
+    return Vllm(unit, user, start, environment, port, listeners, launching)
 
 
 def last_words(server: Server, unit: str) -> str:

@@ -24,6 +24,8 @@ STAGING = "acme-staging.lab"  # the same authority under a name as Let's Encrypt
 PEBBLE, MANAGEMENT = "127.0.0.1:14000", "127.0.0.1:15000"
 # No sleep before a validation; no good nonce refused; every order validated anew.
 ENVIRONMENT = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
+# An account that was made beforehand (EAB): the one that is taken while such accounts alone are.
+KEY_ID, MAC_KEY = "kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 STATUSES = (400, 403, 429, 500, 503)
 CADDYFILE = """\
 {{
@@ -87,6 +89,7 @@ class Acme:
         self._front: Service | None = None
         self._pebble: Service | None = None
         self._date = ""
+        self._bound = False
         self._trusted: bool | None = None
         self.directory = f"https://{NAME}/dir"
         self.staging_directory = f"https://{STAGING}/dir"
@@ -135,13 +138,29 @@ class Acme:
         (own / "pebble").mkdir(parents=True)
         for name in ("directory.pem", "directory.key"):
             (own / "pebble" / name).write_bytes((self._files / name).read_bytes())
+        bound = config | {"externalAccountBindingRequired": True, "externalAccountMACKeys": {KEY_ID: MAC_KEY}}
         (own / "pebble/config.json").write_text(json.dumps({"pebble": config}))
+        (own / "pebble/bound.json").write_text(json.dumps({"pebble": bound}))
         layers = lowerdir([self._base.layers[0], ensure_pebble(self._base), own])
         self._space.run(["sh", "-c", 'mkdir "$2" && mount -t overlay lab -o "lowerdir=$1" "$2"', "sh", layers, root])
-        words = ["-config", "/pebble/config.json", "-strict=false", "-dnsserver", f"{GATE}:53"]
+        return self._run_pebble("config")
+
+    def _run_pebble(self, config: str) -> Service:
+        root = self._space.disk / "acme"
+        words = ["-config", f"/pebble/{config}.json", "-strict=false", "-dnsserver", f"{GATE}:53"]
         return Service(
             self._space, ["chroot", root, "/usr/bin/pebble", *words], self._files / "pebble.log", ENVIRONMENT
         )
+
+    def bind(self, bound: bool = True) -> None:
+        """Whether only an account that was made beforehand is taken (KEY_ID, MAC_KEY). All before is forgotten."""
+        if self._pebble is None or bound == self._bound:
+            return
+        self._pebble.stop()
+        self._bound = bound
+        self._pebble = self._run_pebble("bound" if bound else "config")
+        self._pebble.wait_for(PEBBLE, MANAGEMENT)
+        self.issuing_root = self._get(f"https://{MANAGEMENT}/roots/0").encode()
 
     def _get(self, url: str) -> str:
         return self._space.run(["curl", "-sSfk", url]).stdout
@@ -191,6 +210,7 @@ class Acme:
     def reset(self) -> None:
         """As it was at first: up, trusted, on time, and refusing nothing. Accounts and the log stay."""
         self.accept()
+        self.bind(False)
         self.trust()
         if self._date:
             self.clock()
@@ -200,7 +220,11 @@ class Acme:
         self, kind: str = "rateLimited", detail: str = "", *, status: int = 429, resource: str = "newOrder"
     ) -> None:
         """Answer a resource of the directory (newOrder, newAccount, newNonce) with an ACME error, until `accept`."""
-        detail = detail or "too many certificates (5) already issued for this exact set of identifiers in the last 168h"
+        again = "retry after 2026-12-24 09:13:16 UTC: see https://letsencrypt.org/docs/rate-limits/"
+        limit = (
+            f"too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s, {again}"
+        )
+        detail = detail or limit
         problem = {"type": f"urn:ietf:params:acme:error:{kind}", "detail": detail, "status": status}
         path = self._resources[resource].split("/", 3)[3]
         for file in (self._files / "refused").glob(f"*/{path}"):

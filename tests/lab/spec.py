@@ -104,6 +104,9 @@ VLLM_ENV = """\
 
 ACTIVATE = 'VIRTUAL_ENV=/opt/vllm/venv\nPATH="$VIRTUAL_ENV/bin:$PATH"\nexport VIRTUAL_ENV PATH\n'
 
+# The clock is the machine's, and a host can't set it: this says what a host of its own would.
+TIMEDATECTL = "#!/bin/sh\necho NTPSynchronized=yes\n"
+
 HOST0 = """\
 [Match]
 Name=host0
@@ -133,6 +136,7 @@ def initial_files(spec: ServerSpec, name: str, addresses: tuple[str, ...], publi
         "/home/operator/.ssh/authorized_keys": File(public_key.encode(), 0o600, 1000, 37),
         "/etc/systemd/system/vllm.service": File(VLLM_SERVICE.encode()),
         "/etc/vllm/vllm.env": File(VLLM_ENV.format(key=key, more=more).encode(), 0o600),
+        "/usr/local/bin/timedatectl": File(TIMEDATECTL.encode(), 0o755),
         "/opt/vllm/start-vllm.sh": File(START_VLLM.format(spec=spec).encode(), 0o755, **vllm),
     }
     if spec.vllm_standin:

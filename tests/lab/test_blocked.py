@@ -106,6 +106,13 @@ def take(port: int) -> str:
     return f'{run}; until ss -Hltn | grep ":{port} "; do sleep 0.02; done'
 
 
+def rename(name: str, new: str) -> str:
+    """The command that gives vLLM's unit another name."""
+    move = f"cd /etc/systemd/system; mv {name}.service {new}.service; systemctl daemon-reload"
+    loaded = "until ss -Hltn | grep -q :8000; do sleep 0.05; done"
+    return f"systemctl disable -q --now {name}; {move}; systemctl enable -q --now {new}; {loaded}"
+
+
 RELEASE = "/usr/lib/os-release"
 # circumstance -> how it is made, how it is taken back, the finding, and words that its text must have
 CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
@@ -132,6 +139,18 @@ CIRCUMSTANCES: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "systemctl enable -q vllm",
         "preflight.vllm_unit",
         ("disabled", "sudo systemctl enable vllm.service"),
+    ),
+    "vLLM under another name": (
+        rename("vllm", "llm-api"),
+        rename("llm-api", "vllm"),
+        "preflight.vllm_unit",
+        ("vLLM is started by llm-api.service", "vllm: {unit: llm-api.service}"),
+    ),
+    "a file of sources that apt can't read": (
+        "echo 'deb [signed-by=/x http://x/ noble main' >/etc/apt/sources.list.d/x.list",
+        "rm /etc/apt/sources.list.d/x.list",
+        "preflight.apt_sources",
+        ("x.list, line 1", "sudo mv /etc/apt/sources.list.d/x.list"),
     ),
     "port 80 taken": (
         take(80),

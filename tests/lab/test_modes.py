@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.lab import Acme, Lab, Server, ServerSpec
+from tests.lab.acme import KEY_ID, MAC_KEY
 from tests.lab.certificates import BAD
 from tests.lab.operator import Operator, changes_of, findings, in_words, rows, troubles
 from tests.lab.site import DOMAIN, Site, proof
 from tests.lab.space import Deadline
 from tests.lab.unchanged import assert_blocked
 from wizard.acme import STAGES
+from wizard.caddyfile import ACCOUNT_KEY
 
 pytestmark = pytest.mark.lab
 
@@ -179,7 +181,8 @@ def test_rate_limit_is_told_and_costs_no_further_attempts(site: Site) -> None:
     document = site.operator.apply()
     assert document["exit_code"] == 1
     said = json.dumps(document)
-    assert "the CA's limit is reached: wait as long as it says" in said and "too many certificates" in said
+    assert "the CA's limit is reached: 5 certificates for just this name were issued in the last 7 days" in said
+    assert "try again after 2026-12-24 09:13 UTC" in said
     assert "the API is local only now" in document["warnings"][0]
     orders = site.acme.orders
     assert orders == before + 1, "one attempt, and no second"
@@ -189,6 +192,35 @@ def test_rate_limit_is_told_and_costs_no_further_attempts(site: Site) -> None:
     assert site.acme.orders == orders
     site.acme.accept()
     assert site.operator.apply()["exit_code"] == 0, "the next run completes it"
+
+
+def test_account_made_beforehand_is_used_and_its_key_is_shown_nowhere(site: Site) -> None:
+    server, operator = site.server, site.operator
+    site.acme.bind()
+    site.answer_acme()
+    planned = operator.plan()
+    assert (planned["exit_code"], list(findings(planned, "blocked"))) == (3, ["tls.eab"])
+    server.put("/root/eab", f"{KEY_ID}\n{MAC_KEY[::-1]}\n".encode(), 0o600)
+    site.answer_acme(eab_file="/root/eab")
+    document = operator.apply()
+    assert document["exit_code"] == 1
+    assert "the CA refuses the account" in json.dumps(document), troubles(document)
+    server.put("/root/eab", f"{KEY_ID}\n{MAC_KEY}\n".encode(), 0o600)
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert site.seen_from_outside("acme") == proof("acme")
+    assert server.run(["stat", "-c", "%a %U:%G", ACCOUNT_KEY]).stdout == "640 root:caddy\n"
+    running = server.run(["curl", "-sS", "http://localhost:2019/config/"]).stdout
+    assert ACCOUNT_KEY in running, "Caddy has the file's name, and tells that"
+    kept = server.run(["sh", "-c", "cat /var/log/vllm-https-setup/* /etc/caddy/Caddyfile; journalctl -u caddy"]).stdout
+    logged = server.run(["find", "/var/lib/vllm-https-setup", "-name", "*.json*", "-exec", "cat", "{}", "+"]).stdout
+    for text in (json.dumps(document), running, kept, logged):
+        assert MAC_KEY not in text and MAC_KEY[::-1] not in text
+    again = operator.apply()
+    assert (again["exit_code"], again["changed"]) == (0, False)
+    operator.answer(tls={"mode": "internal"})
+    assert operator.apply()["exit_code"] == 0
+    assert server.run(["test", "-e", "/etc/caddy/vllm-https"], check=False).code == 1
 
 
 def test_ports_closed_on_the_way_are_named(site: Site) -> None:

@@ -111,7 +111,7 @@ def test_what_drifted_is_said_and_repaired_line_by_line(dumb: tuple[Operator, st
     operator, _ = dumb
     operator.server.run(["ufw", "disable"])
     with talking(operator, f"{WIZARD} --plain") as talk:
-        talk.hear("no longer as it should be")
+        talk.hear("not as its saved answers say")
         talk.hear("ufw is off")
         talk.enter_until_the_work_begins()
         assert talk.terminal.end(60) == 0

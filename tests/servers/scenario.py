@@ -45,6 +45,14 @@ class Scenario:
         loaded = answers.load(self.description.answers)
         return Look(Facts(machine), loaded, self.description.operator, load_owned(machine.read(OWNED)), Mask())
 
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units that were asked for at once: a step that is looked at alone finds its answer among theirs."""
+        asked = (
+            argv[argv.index("--") + 1 :] for argv, _ in self.description.commands if "--" in argv and argv[1] == "show"
+        )
+        return max(asked, key=len)
+
     def overlaid(self) -> tuple[Look, Overlay]:
         """A look at an overlay of it: what is performed there is seen from then on."""
         look = self.look()

@@ -105,8 +105,7 @@ async def trust(driver: Driver) -> None:
 async def proof(driver: Driver) -> None:
     await review(driver)
     await driver.press("enter")
-    await driver.until("Open a second SSH session now", lambda: driver.app._redrawing is None)
-    await driver.pilot.pause()
+    await driver.until("Open a second SSH session now", "c SSH works", "▸ Firewall")
 
 
 async def stop(driver: Driver) -> None:

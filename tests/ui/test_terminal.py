@@ -117,7 +117,13 @@ def test_crash_leaves_a_sentence_and_keeps_its_traceback_without_locals() -> Non
     assert "RuntimeError" in kept and CANARY not in kept
 
 
-@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+SOON = ("tls-acme", "review-unfolded", "summary")
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [pytest.param(one, marks=() if one.name in SOON else pytest.mark.thorough, id=one.name) for one in PICTURES],
+)
 def test_nothing_that_matters_is_lost_at_60_by_18(picture: Any) -> None:
     from wizard.demo import DemoGateway
 

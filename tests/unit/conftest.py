@@ -10,6 +10,7 @@ An audit hook (PEP 578) stands at the doors: no name that was imported before, a
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class Doors:
         place = os.fsdecode(path)
         if isinstance(directory, int) and directory >= 0 and not os.path.isabs(place):
             place = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), place)
+        elif found := re.match(r"/proc/self/fd/\d+(?=/)", place):
+            place = os.readlink(found[0]) + place[found.end() :]
         place = os.path.normpath(os.path.join(os.getcwd(), place))
         inside = any(place == one or place.startswith(f"{one}/") for one in self.places)
         if not inside and "/__pycache__" not in place:
@@ -121,10 +124,11 @@ def doors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Shut around every test. An attempt on one fails the test, also where the program caught the error."""
     base = tmp_path_factory.getbasetemp()
     hypothesis.configuration.set_hypothesis_home_dir(base / "hypothesis")
+    bytecode = sys.pycache_prefix or str(base)
     now = Doors(
         frozenset(_named(request, "allow_commands")),
         frozenset(_named(request, "allow_network")),
-        (str(base), str(base.resolve()), "/dev/null", *_named(request, "allow_writes")),
+        (str(base), str(base.resolve()), "/dev/null", bytecode, *_named(request, "allow_writes")),
     )
     _shut.append(now)
     try:

@@ -84,6 +84,7 @@ def answers(draw: st.DrawFn) -> Answers:
         public_addresses=AUTO | st.lists(ADDRESSES, min_size=1, unique=True).map(tuple),
         email=needed | NAMES.map(lambda name: f"ops+llm@{name}"),
         acme_ca_file=st.none() | PATHS,
+        eab_file=st.none() | PATHS,
         certificate=needed | PATHS.map(lambda path: f"{path}.pem"),
         private_key=needed | PATHS.map(lambda path: f"{path}.key"),
     )

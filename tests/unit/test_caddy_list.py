@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.servers import scenario
+from wizard.caddy_source import LIST, repository_of
 from wizard.described import DescribedMachine
 from wizard.engine import Look
 from wizard.facts import Facts
@@ -24,18 +25,18 @@ def fallen_back(list_file: FileState | None, owned: Owned | None = None) -> tupl
     assert isinstance(machine, Facts)
     assert isinstance(machine.machine, DescribedMachine)
     described = machine.machine.description
-    files = {**described.files, caddy.LIST: list_file}
+    files = {**described.files, LIST: list_file}
     server = Facts(DescribedMachine(replace(described, files=files)))
     return caddy.refresh(replace(look, server=server, owned=owned or Owned())).otherwise
 
 
 def ours(look: Look) -> FileState:
-    return FileState("file", f"deb {caddy.repository_of(look)}\n".encode())
+    return FileState("file", f"deb {repository_of(look)}\n".encode())
 
 
 def test_list_that_was_not_there_goes() -> None:
     (action,) = fallen_back(None)
-    assert isinstance(action, Remove) and action.path == caddy.LIST
+    assert isinstance(action, Remove) and action.path == LIST
 
 
 def test_list_that_said_something_else_comes_back_as_it_was() -> None:
@@ -47,5 +48,5 @@ def test_list_that_said_something_else_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize("written", [True, False])
 def test_list_that_was_right_already_goes_where_it_is_ours_and_stays_where_it_is_not(written: bool) -> None:
     state = ours(scenario.load("exposed").look())
-    owned = Owned().after_write(caddy.LIST, state.content) if written else Owned()
+    owned = Owned().after_write(LIST, state.content) if written else Owned()
     assert [type(action) for action in fallen_back(state, owned)] == ([Remove] if written else [])

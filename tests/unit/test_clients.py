@@ -8,6 +8,7 @@ import shlex
 import ssl
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -136,6 +137,15 @@ def test_finding_of_the_root_has_the_same_words() -> None:
     found = [finding for result in scenario.load("finished").planned() for finding in result.seen]
     root = next(one for one in found if one.key == "tls.root")
     assert root.evidence == {"trust": dict(TRUST)}
+
+
+def test_page_for_clients_has_the_same_words() -> None:
+    """Each way as it is shown, and whether it was tried."""
+    lines = (Path(__file__).resolve().parents[2] / "docs/clients.md").read_text().splitlines()
+    rows = {cells[0]: cells for line in lines if len(cells := [one.strip() for one in line.strip("|").split("|")]) == 3}
+    for system, command in TRUST:
+        assert rows[system][1] == f"`{command}`"
+        assert rows[system][2].split(":")[0] in ("by the tests", "by hand", "no")
 
 
 @pytest.mark.allow_commands("bash")

@@ -167,6 +167,34 @@ def test_cloudflares_address_says_how_to_switch_its_proxy_off() -> None:
     assert finding.level is Level.BLOCKED and "DNS only" in str(finding.remedy)
 
 
+def test_cloudflares_address_is_another_also_where_this_servers_is_unknown() -> None:
+    findings = judge(Internet(zone(A=("104.16.1.1",))), "10.0.0.5")
+    assert wrong(findings) == {"tls.dns_address": Level.BLOCKED}
+
+
+@pytest.mark.parametrize(
+    ("alias", "cdn"),
+    [
+        ("d111111abcdef8.cloudfront.net", "Amazon CloudFront"),
+        ("llm.example.com.edgekey.net", "Akamai"),
+        ("dualstack.x.global.fastly.net", "Fastly"),
+        ("x.z01.azurefd.net", "Azure Front Door"),
+    ],
+)
+@pytest.mark.parametrize("own", [HERE, "10.0.0.5"])
+def test_alias_of_a_cdn_blocks_and_names_it(alias: str, cdn: str, own: str) -> None:
+    """Also where this server's public address is unknown: a CDN's is another's."""
+    records = {**EXAMPLE, NAME: {"CNAME": (alias,)}, alias: {"A": (ELSEWHERE,)}}
+    finding = judge(Internet(records), own)["tls.dns_address"]
+    assert finding.level is Level.BLOCKED
+    assert f"but {cdn}: that would read each key" in finding.summary
+
+
+def test_name_that_only_looks_like_a_cdns_is_none() -> None:
+    records = {**EXAMPLE, NAME: {"CNAME": ("notcloudfront.net",)}, "notcloudfront.net": {"A": (ELSEWHERE,)}}
+    assert "CloudFront" not in judge(Internet(records), HERE)["tls.dns_address"].summary
+
+
 def test_private_address_blocks_for_a_public_ca_also_where_it_is_this_servers() -> None:
     findings = judge(Internet(zone(A=("10.0.0.5",))), "10.0.0.5")
     assert wrong(findings) == {"tls.dns_private": Level.BLOCKED} and "tls.dns_address" not in findings

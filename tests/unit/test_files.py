@@ -8,6 +8,7 @@ import grp
 import os
 import signal
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_mode_is_the_one_that_was_named_whatever_the_umask(path: str, mask: int)
 
 @pytest.mark.parametrize("call", ["fsync", "fchmod", "rename"])
 def test_write_that_fails_anywhere_leaves_the_old_file(path: str, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, call, fail)
@@ -73,7 +74,7 @@ def test_kill_in_the_middle_leaves_the_old_file(path: str, call: str) -> None:
     script = (
         "import os, signal, sys\n"
         "from wizard import files\n"
-        f"os.{call} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"os.{call} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.write(sys.argv[1], b'new' * 1000, owner=sys.argv[2], group=sys.argv[3])\n"
     )
     argv = [sys.executable, "-c", script, path, *ME.values()]
@@ -107,9 +108,9 @@ def test_what_is_written_is_on_disk_before_it_takes_its_place(path: str, monkeyp
         calls.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         fsync(descriptor)
 
-    def noted_rename(source: str, target: str) -> None:
+    def noted_rename(source: str, target: str, **places: int) -> None:
         calls.append("rename")
-        rename(source, target)
+        rename(source, target, **places)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "rename", noted_rename)
@@ -121,6 +122,84 @@ def test_attributes_of_the_file_that_is_replaced_can_be_kept(path: str) -> None:
     os.chmod(path, 0o751)
     files.write(path, NEW, mode=0o600, attributes_of=path)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o751
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """A POSIX ACL as the kernel keeps it: tag, permissions, id."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+OWNER, USER, GROUP, MASK, OTHER, NOBODY = 0x01, 0x02, 0x04, 0x10, 0x20, 0xFFFFFFFF
+
+
+def test_acl_is_kept(path: str) -> None:
+    known = acl((OWNER, 7, NOBODY), (USER, 4, 65534), (GROUP, 5, NOBODY), (MASK, 5, NOBODY), (OTHER, 0, NOBODY))
+    os.setxattr(path, "system.posix_acl_access", known)
+    files.write(path, NEW, attributes_of=path)
+    assert Path(path).read_bytes() == NEW
+    assert os.getxattr(path, "system.posix_acl_access") == known
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o750
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o555, 0o4750])
+def test_mode_is_kept_to_the_last_bit(path: str, mode: int) -> None:
+    os.chmod(path, mode)
+    files.write(path, NEW, attributes_of=path)
+    assert stat.S_IMODE(os.stat(path).st_mode) == mode
+
+
+def someone_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the links that the test made are another user's."""
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    links = os.stat
+
+    def owned(name: Any, **how: Any) -> os.stat_result:
+        status = links(name, **how)
+        fields = list(status)
+        fields[4] = 1000 if stat.S_ISLNK(status.st_mode) else status.st_uid
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "stat", owned)
+
+
+def test_directory_that_became_a_link_of_another_user_is_not_followed(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns /opt/vllm may put a link to /etc in the place of /opt/vllm/bin."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "link").symlink_to(elsewhere)
+    planted = str(tmp_path / "link" / "file")
+    someone_else(monkeypatch)
+    with pytest.raises(SetupError, match="could not be written") as refused:
+        files.write(planted, NEW, **ME)
+    assert "namei -l" in refused.value.remedy
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["etc", "../{name}/etc", "{whole}/etc"])
+def test_links_of_root_or_our_own_are_followed(path: str, tmp_path: Path, target: str) -> None:
+    (tmp_path / "link").symlink_to(target.format(name=tmp_path.name, whole=tmp_path))
+    files.write(str(tmp_path / "link" / "file"), NEW, **ME)
+    assert Path(path).read_bytes() == NEW
+
+
+def test_links_in_a_circle_end_with_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="link"):
+        files.open_directory(str(tmp_path / "a"))
+
+
+def test_file_that_became_a_link_is_not_written_with_its_attributes(path: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(OLD)
+    os.remove(path)
+    os.symlink(target, path)
+    with pytest.raises(SetupError, match="could not be written"):
+        files.write(path, NEW, attributes_of=path)
+    assert target.read_bytes() == OLD and os.path.islink(path)
+    assert left_over(path) == []
 
 
 def test_link_is_read_as_a_link_and_replaced_not_followed(path: str, tmp_path: Path) -> None:

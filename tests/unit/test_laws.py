@@ -1,4 +1,4 @@
-"""DESIGN.md's laws 1 to 7, for every step on every described server (tests/servers/*.toml)."""
+"""The seven laws of docs/architecture.md, for every step on every described server (tests/servers/*.toml)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ from wizard.undo import Performed, undo_actions
 NAMES = scenario.names()
 SOURCE = Path(scenario.__file__).parents[2] / "wizard"
 RECORDED = [name for name in NAMES if "# Recorded from a booted server" in (scenario.HERE / f"{name}.toml").read_text()]
+
+# Where the fast part of ./test tries every cut as well; the whole of it does on all.
+SOON = ("exposed", "half-done", "killed-in-firewall", "ufw-active-with-rules", "caddyfile-edited")
+THOROUGH = pytest.mark.thorough
 
 # What an undo does not bring back, by server: each with its reason.
 NOT_BROUGHT_BACK = {
@@ -163,7 +167,9 @@ def test_after_apply_nothing_is_left_to_do(server: Scenario) -> None:
 # ── 3 ──
 
 
-def test_apply_again_after_a_kill_anywhere_ends_in_the_same_state(server: Scenario) -> None:
+@pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in SOON else THOROUGH) for one in NAMES])
+def test_apply_again_after_a_kill_anywhere_ends_in_the_same_state(name: str) -> None:
+    server = scenario.load(name)
     book, whole, _ = applied(server.name)
     wanted = whole.differences()
     cuts = [(number, False) for number in range(len(book.performed))]

@@ -50,6 +50,9 @@ def test_secret_is_masked_in_keys_and_values_of_a_document(mask: Mask) -> None:
         ("vllm serve m --api-key abc --port 1", f"vllm serve m --api-key {DOTS} --port 1"),
         ("vllm serve m --api-key=abc", f"vllm serve m --api-key={DOTS}"),
         ("vllm serve m --api_key abc", f"vllm serve m --api_key {DOTS}"),
+        ("serve m --api-key abc sk-0a1B2c3D4e5F sk-9z8Y7x6W5v4U --port 1", f"serve m --api-key {DOTS} --port 1"),
+        ('serve m --api-key "$VLLM_API_KEY" --port 1', 'serve m --api-key "$VLLM_API_KEY" --port 1'),
+        ("serve m --api-key ${VLLM_API_KEY}", "serve m --api-key ${VLLM_API_KEY}"),
         ("nothing secret: https://host:8000/v1", "nothing secret: https://host:8000/v1"),
     ],
 )

@@ -1,81 +1,40 @@
-"""Launch scripts: what is edited is run before and after, and what vLLM then gets is compared."""
+"""Launch scripts: what is edited is run before and after, and what vLLM then gets is compared.
 
-import json
+The scripts, and what is expected of each, are in tests/recorded/launch.
+"""
+
 import os
 import re
-import stat
 import subprocess
-import sys
+import time
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wizard.parse.launch import Edit, bind_to, parse_launch
+from wizard.parse.vllm_config import VllmConfig, parse_vllm_config
 
 pytestmark = pytest.mark.allow_commands("bash", "sh")
 
 SCRIPTS = Path(__file__).parents[1] / "recorded" / "launch"
-EDITED = sorted(SCRIPTS.glob("edit-*.sh"))
-KEPT = sorted(SCRIPTS.glob("keep-*.sh"))
-REFUSED = sorted(SCRIPTS.glob("refuse-*.sh"))
-
-# What each refusal must tell its reader.
-SAID = {
-    "alternative-expansion": "variable",
-    "array-conditional-host": "variable",
-    "bash-c": "`bash`",
-    "bash-c-variable": "`bash`",
-    "command-put-together": "put together",
-    "comment-only": "no command",
-    "config": "/etc/vllm/config.yaml",
-    "config-equals": "config.yaml",
-    "docker": "container",
-    "docker-vllm": "container",
-    "either-or": "2 vllm commands",
-    "eval": "`eval`",
-    "expansion-default": "variable",
-    "function-named-vllm": "function",
-    "here-document": "here-document",
-    "other-script": "no command",
-    "own-function": "`run`",
-    "python": "not a shell script",
-    "split-quotes": "quoted pieces",
-    "su": "`su`",
-    "syntax-error": "syntax",
-    "tmux": "`tmux`",
-    "two-commands": "2 vllm commands",
-    "uds": "--uds",
-    "value-missing": "without a value",
-    "array-split-elements": "variable",
-    "sudo-shell": "`sudo`",
-    "variable-before-command": "variable",
-    "variable-conditional": "variable",
-    "variable-default-set": "variable",
-    "variable-exported-again": "variable",
-    "variable-in-subshell": "variable",
-    "variable-default": "variable",
-    "variable-from-options": "variable",
-    "variable-from-outside": "variable",
-    "variable-read": "variable",
-    "variable-shared": "`ray`",
-    "variable-then-sourced": "local.conf",
-    "vllm-variable": "VLLM_HOST_IP",
-    "windows-line-ends": "Windows",
-}
-VLLM = """#!{python}
-import json, sys
-with open({record!r}, "a") as record:
-    record.write(json.dumps(sys.argv[1:]) + "\\n")
+EXPECTED: dict[str, dict[str, Any]] = tomllib.loads((SCRIPTS / "expected.toml").read_text())
+EDITED = [name for name in EXPECTED if name.startswith("edit-")]
+KEPT = [name for name in EXPECTED if name.startswith("keep-")]
+REFUSED = [name for name in EXPECTED if name.startswith("refuse-")]
+# Variables that scripts take the host from: whoever sets them later must not open vLLM again.
+HOSTS = "HOST VLLM_HOST VLLM_BIND BIND BIND_ADDRESS SERVER_HOST LLM_SERVER_HOST PUBLIC"
+ELSEWHERE = dict.fromkeys(HOSTS.split(), "192.0.2.99")
+EVERYWHERE = dict.fromkeys(("EXTRA_ARGS", "VLLM_EXTRA_ARGS"), "--host 0.0.0.0")
+# vLLM, and what runs it (python3, uv, numactl and the like): each call's arguments in a file of its own.
+PROGRAM = """#!/bin/sh
+printf '%s\\0' "$@" >"{record}/$$.new" && mv "{record}/$$.new" "{record}/$$"
 """
-# Stands for python3, uv, numactl and the like: finds vLLM among its arguments.
-RUNNER = """#!{python}
-import json, sys
-with open({record!r}, "a") as record:
-    if any("vllm" in word for word in sys.argv[1:]):
-        record.write(json.dumps(sys.argv[1:]) + "\\n")
-"""
+RECORDING = ("vllm", "python", "python3", "uv", "uvx", "numactl", "conda")
+SILENT = ("nvidia-smi", "fuser", "pkill", "pgrep", "ray", "sleep")
 
 
 STARTS = re.compile(r"^serve$|entrypoints")
@@ -87,24 +46,29 @@ class Machine:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.record = root / "record"
+        self.record.mkdir()
         self.programs = root / "venv" / "bin"
         self.programs.mkdir(parents=True)
-        (self.programs / "activate").write_text("")
-        self._install(VLLM, "vllm")
-        self._install(RUNNER, "python", "python3", "uv", "numactl", "conda", "nvidia-smi")
+        for name in ("venv/bin/activate", ".env", "common.sh", "local.conf"):
+            (root / name).write_text("")
+        for name in RECORDING:
+            self._install(name, PROGRAM.format(record=self.record))
+        for name in SILENT:
+            self._install(name, "#!/bin/sh\n")
+        self._install("curl", "#!/bin/sh\nexit 7\n")
 
-    def _install(self, text: str, *names: str) -> None:
-        for name in names:
-            program = self.programs / name
-            program.write_text(text.format(python=sys.executable, record=str(self.record)))
-            program.chmod(0o755)
+    def _install(self, name: str, text: str) -> None:
+        program = self.programs / name
+        program.write_text(text)
+        program.chmod(0o755)
 
     def run(self, content: bytes, *arguments: str, **environment: str) -> list[list[str]]:
+        """The arguments of each start of vLLM."""
         script = self.root / "start.sh"
         script.write_bytes(content.replace(b"/opt/vllm", str(self.root).encode()))
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
         shell = "/bin/sh" if content.startswith(b"#!/bin/sh") else "bash"
-        self.record.write_text("")
+        for old in self.record.iterdir():
+            old.unlink()
         variables = {"MODEL": "org/model", "PORT": "8000", "VLLM_API_KEY": "k", **environment}
         subprocess.run(
             [shell, str(script), *arguments],
@@ -115,8 +79,20 @@ class Machine:
             timeout=60,
             check=False,
         )
-        calls = (json.loads(line) for line in self.record.read_text().splitlines())
-        return [call for call in calls if "--help" not in call and any(map(STARTS.search, call))]
+        until = time.monotonic() + 10
+        while not (found := self._calls()) and time.monotonic() < until:
+            # It was left in the background.
+            time.sleep(0.01)
+        return found
+
+    def _calls(self) -> list[list[str]]:
+        texts = [
+            path.read_bytes().decode("utf-8", "surrogateescape")
+            for path in self.record.iterdir()
+            if path.name.isdigit()
+        ]
+        calls = [text.removesuffix("\0").split("\0") for text in texts]
+        return sorted(call for call in calls if "--help" not in call and any(map(STARTS.search, call)))
 
 
 @pytest.fixture
@@ -137,93 +113,159 @@ def split_host(call: list[str]) -> tuple[str | None, list[str]]:
     return host, others
 
 
-def shared(one: bytes, other: bytes) -> int:
-    """The number of bytes at their beginning in which the two agree."""
-    same = zip(one, other, strict=False)
-    return next((index for index, (a, b) in enumerate(same) if a != b), min(len(one), len(other)))
+def script(name: str) -> bytes:
+    return (SCRIPTS / f"{name}.sh").read_bytes()
 
 
-def edited(content: bytes, host: str = "127.0.0.1") -> bytes:
-    edit = bind_to(content, host)
+def environment_of(name: str) -> dict[str, str]:
+    return {"MODEL": "org/model", "PORT": "8000", "VLLM_API_KEY": "k", **EXPECTED[name].get("environment", {})}
+
+
+def bound(name: str, content: bytes | None = None, host: str = "127.0.0.1") -> Edit:
+    """What becomes of the script (or of this content of it) where its unit gives what the data file says."""
+    arguments = bool(EXPECTED[name].get("arguments"))
+    return bind_to(script(name) if content is None else content, host, environment_of(name), arguments=arguments)
+
+
+def edited(name: str) -> bytes:
+    edit = bound(name)
     assert edit.refusal is None
     assert edit.content is not None
     return edit.content
 
 
-@pytest.mark.parametrize("path", EDITED, ids=lambda path: path.stem)
-def test_edited_script_gives_vllm_loopback_and_all_else_as_before(path: Path, machine: Machine) -> None:
-    before = machine.run(path.read_bytes())
-    after = machine.run(edited(path.read_bytes()))
+@pytest.mark.parametrize("name", EDITED)
+def test_edited_script_gives_vllm_loopback_and_all_else_as_before(name: str, machine: Machine) -> None:
+    arguments = EXPECTED[name].get("arguments", [])
+    before = machine.run(script(name), *arguments, **environment_of(name))
+    after = machine.run(edited(name), *arguments, **environment_of(name))
     assert len(before) == 1
-    assert len(after) == 1
     assert split_host(before[0])[0] != "127.0.0.1"
-    assert split_host(after[0]) == ("127.0.0.1", split_host(before[0])[1])
+    assert [split_host(call) for call in after] == [("127.0.0.1", split_host(before[0])[1])]
 
 
-@pytest.mark.parametrize("path", [*EDITED, *KEPT], ids=lambda path: path.stem)
-def test_editing_twice_is_editing_once(path: Path) -> None:
-    once = edited(path.read_bytes())
-    assert edited(once) == once
+@pytest.mark.parametrize("name", EDITED)
+def test_edited_script_stays_on_loopback_whatever_its_environment_says_later(name: str, machine: Machine) -> None:
+    later = environment_of(name) | ELSEWHERE | EVERYWHERE
+    calls = machine.run(edited(name), *EXPECTED[name].get("arguments", []), **later)
+    assert [split_host(call)[0] for call in calls] == ["127.0.0.1"] * len(calls)
+    assert calls
 
 
-@pytest.mark.parametrize("path", EDITED, ids=lambda path: path.stem)
-def test_edit_changes_nothing_but_hosts(path: Path) -> None:
-    before, after = path.read_bytes(), edited(path.read_bytes())
-    assert len(before.split(b"\n")) == len(after.split(b"\n"))
-    changed = [(old, new) for old, new in zip(before.split(b"\n"), after.split(b"\n"), strict=True) if old != new]
-    assert len(changed) == 1
-    old, new = changed[0]
-    if b" --host 127.0.0.1" in new and new.replace(b" --host 127.0.0.1", b"", 1) == old:
-        return
-    # Otherwise one value gave way, and at most an option was added at the end.
-    new = new.removesuffix(b" --host 127.0.0.1") if old.endswith((b"}", b"@")) else new
-    first = shared(old, new)
-    last = shared(old[first:][::-1], new[first:][::-1])
-    assert new[first : len(new) - last] in b"127.0.0.1"
+@pytest.mark.parametrize("name", [*EDITED, *KEPT])
+def test_editing_twice_is_editing_once(name: str) -> None:
+    once = bound(name).content
+    assert bound(name, once).content == once
 
 
-@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-def test_script_on_loopback_stays_byte_for_byte(path: Path) -> None:
-    assert bind_to(path.read_bytes()) == Edit(path.read_bytes(), None, None)
+@pytest.mark.parametrize("name", EDITED)
+def test_edit_changes_these_lines_and_no_other_byte(name: str) -> None:
+    before, after = script(name).split(b"\n"), edited(name).split(b"\n")
+    assert len(before) == len(after)
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert [[old.decode(), new.decode()] for old, new in changed] == EXPECTED[name]["changed"]
 
 
-@pytest.mark.parametrize("path", REFUSED, ids=lambda path: path.stem)
-def test_what_cannot_be_proven_is_refused_with_a_reason_and_a_remedy(path: Path) -> None:
-    edit = bind_to(path.read_bytes())
+@pytest.mark.parametrize("name", KEPT)
+def test_script_on_loopback_stays_byte_for_byte(name: str) -> None:
+    assert bound(name) == Edit(script(name), None, None)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_proven_is_refused_with_a_reason_and_what_to_write_instead(name: str) -> None:
+    edit = bound(name)
     assert edit.content is None
-    assert SAID[path.stem.removeprefix("refuse-")] in (edit.refusal or "")
-    assert edit.remedy
+    assert EXPECTED[name]["said"] in (edit.refusal or "")
+    assert EXPECTED[name]["do"] in (edit.remedy or "")
+    assert "\n" not in f"{edit.refusal}{edit.remedy}"
 
 
-def test_every_refusal_has_a_script() -> None:
-    assert {path.stem.removeprefix("refuse-") for path in REFUSED} == set(SAID)
+def test_every_script_has_its_expectation() -> None:
+    assert {path.stem for path in SCRIPTS.glob("*.sh")} == set(EXPECTED)
+    assert set(EXPECTED) == {*EDITED, *KEPT, *REFUSED}
 
 
 def test_corpus_is_as_large_as_it_should_be() -> None:
-    assert len(EDITED) >= 25
-    assert len(REFUSED) >= 8
+    assert len(EXPECTED) >= 60
+    assert len([one for one in EXPECTED.values() if one.get("public")]) >= 30
+    assert len(REFUSED) >= 20
 
 
-def test_host_added_last_wins_over_arguments_from_outside(machine: Machine) -> None:
-    content = (SCRIPTS / "edit-extra-arguments-no-host.sh").read_bytes()
-    after = machine.run(edited(content), EXTRA_ARGS="--enforce-eager --host 0.0.0.0")
-    assert split_host(after[0])[0] == "127.0.0.1"
+def test_arguments_that_the_unit_does_not_give_are_not_reckoned_with() -> None:
+    source = b'vllm serve m --host 127.0.0.1 "$@"\n'
+    assert bind_to(source, arguments=False).content == source
+    assert bind_to(source, arguments=True).content == b'vllm serve m --host 127.0.0.1 "$@" --host 127.0.0.1\n'
 
 
-def test_host_wins_over_arguments_from_outside_that_follow_it(machine: Machine) -> None:
-    content = (SCRIPTS / "edit-extra-arguments-from-outside.sh").read_bytes()
-    after = machine.run(edited(content), VLLM_EXTRA_ARGS="--host 0.0.0.0")
-    assert split_host(after[0])[0] == "127.0.0.1"
+def test_arguments_of_a_function_are_not_the_units() -> None:
+    source = b'start() {\n  vllm serve m --host 127.0.0.1 "$@"\n}\nstart --host 0.0.0.0\n'
+    assert (bind_to(source, arguments=False).content or b"").count(b"--host 127.0.0.1") == 2
 
 
-def test_arguments_of_the_script_stay_its_callers() -> None:
-    command = parse_launch(b'vllm serve m --host 0.0.0.0 "$@"\n').commands[0]
-    assert command.takes_arguments
-    assert not command.overridable
+def test_environment_decides_what_a_variable_is() -> None:
+    source = b'HOST="${HOST:-0.0.0.0}"\nPORT=${PORT:-8123}\nexec vllm serve m --host "$HOST" --port "$PORT"\n'
+    hosts = {
+        value: [(one.host, one.port) for one in parse_launch(source, environment).commands]
+        for value, environment in {
+            "unset": {},
+            "empty": {"HOST": "", "PORT": ""},
+            "set": {"HOST": "::1", "PORT": "9000"},
+            "unknown": None,
+        }.items()
+    }
+    default = [("0.0.0.0", 8123)]
+    assert hosts == {"unset": default, "empty": default, "set": [("::1", 9000)], "unknown": [(None, 8123)]}
+    assert parse_launch(source, {}).asked == {"HOST", "PORT"}
+
+
+@pytest.mark.parametrize(
+    "before", ["source other.conf", "eval $X", "export $(cat .env)", "read HOST < f", "declare -g $X", "HOST=a; HOST=b"]
+)
+def test_what_a_script_may_have_set_itself_is_not_taken_from_the_environment(before: str) -> None:
+    launch = parse_launch(f"{before}\nexec vllm serve m --host $HOST\n".encode(), {"HOST": "127.0.0.1"})
+    assert [(one.host, one.dynamic_host) for one in launch.commands] == [(None, True)]
+
+
+def test_later_value_of_a_variable_is_not_taken_for_an_earlier_one() -> None:
+    launch = parse_launch(b"A=$B\nB=127.0.0.1\nexec vllm serve m --host $A\n", {})
+    assert [one.host for one in launch.commands] == [None]
+
+
+CONFIG = b"vllm serve m --config /etc/vllm/config.yaml\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (b"host: 127.0.0.1\nport: 8000\n", CONFIG),
+        (b"host: localhost\n", CONFIG),
+        (b"host: 0.0.0.0\n", CONFIG.replace(b" m ", b" m --host 127.0.0.1 ")),
+        (b"port: 8000\n", CONFIG.replace(b" m ", b" m --host 127.0.0.1 ")),
+        (b"uds: /run/vllm.sock\n", None),
+    ],
+)
+def test_config_file_is_overridden_on_the_command_line_where_it_does_not_say_loopback(
+    text: bytes, content: bytes | None
+) -> None:
+    config = parse_vllm_config("/etc/vllm/config.yaml", text)
+    edit = bind_to(CONFIG, config=config)
+    assert edit.content == content
+    assert content is not None or "uds in /etc/vllm/config.yaml" in (edit.refusal or "")
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"- a\n", b"{", b"host: [\n", b"\xff", b"a: &a [*a]\n", b"host: {a: b}\nport: x\n"]
+)
+def test_config_file_that_is_none_says_nothing(text: bytes) -> None:
+    assert parse_vllm_config("f", text) in (None, VllmConfig("f"))
+
+
+def test_config_file_says_where_vllm_listens() -> None:
+    assert parse_vllm_config("f", b"model: m\nhost: '::'\nport: 8123\n") == VllmConfig("f", "::", 8123)
 
 
 def test_another_host_can_be_asked_for(machine: Machine) -> None:
-    after = machine.run(edited(b"#!/bin/bash\nvllm serve m --host 127.0.0.1\n", "0.0.0.0"))
+    after = machine.run(bind_to(b"#!/bin/bash\nvllm serve m --host 127.0.0.1\n", "0.0.0.0").content or b"")
     assert split_host(after[0])[0] == "0.0.0.0"
 
 

@@ -1,12 +1,14 @@
 """ufw's stored rules, as ufw 0.36.2 wrote them, and what they decide."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wizard.parse.netfilter import Packet, evaluate, parse_ruleset
 from wizard.parse.ufw import (
     UfwDefaults,
     UfwRule,
@@ -71,7 +73,7 @@ def test_routed_rule_names_both_interfaces() -> None:
 
 def test_logged_rule_is_an_ordinary_allow() -> None:
     rule = rule_with(port="5000")
-    assert (rule.action, rule.logged) == ("allow", True)
+    assert (rule.action, rule.logged) == ("allow", "log")
 
 
 def test_outgoing_rule_names_the_interface_it_leaves_by() -> None:
@@ -119,6 +121,69 @@ def test_ports_in_lists_and_ranges_are_covered(ports: str, port: int, inside: bo
 )
 def test_first_rule_that_matches_decides(port: int, source: str | None, interface: str | None, action: str) -> None:
     assert decide(rules("many"), DENY, port, "tcp", source, interface, 4)[0] == action
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_rule_is_said_as_ufw_itself_prints_it(scene: str) -> None:
+    """`ufw show added` has each rule once, though it be stored for both families."""
+    folder = RECORDED / scene
+    lines = (folder / "show-added.txt").read_text().splitlines()[1:]
+    added = sorted({line for line in lines if line.startswith("ufw ")})
+    stored = [
+        rule
+        for family, name in ((4, "user.rules"), (6, "user6.rules"))
+        for rule in parse_user_rules((folder / name).read_text(), family)
+    ]
+    said = {" ".join(("ufw", shlex.join(rule.words), comment_of(rule))).rstrip() for rule in stored}
+    assert sorted(said) == added
+
+
+def comment_of(rule: UfwRule) -> str:
+    return f"comment '{rule.comment}'" if rule.comment else ""
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("limit from 192.0.2.0/24 to any app OpenSSH", "sudo ufw delete limit from 192.0.2.0/24 to any app OpenSSH"),
+        ("allow in on eth1 to any app 'Nginx HTTPS'", "sudo ufw delete allow in on eth1 to any app 'Nginx HTTPS'"),
+        ("route allow to 172.17.0.2 app OpenSSH", "sudo ufw route delete allow to 172.17.0.2 app OpenSSH"),
+        ("deny to any", "sudo ufw delete deny to any"),
+    ],
+)
+def test_rule_is_taken_away_by_the_command_that_ufw_took(words: str, command: str) -> None:
+    (found,) = {rule.deletion for rule in rules("forms") if shlex.join(rule.words) == words}
+    assert found == command
+
+
+PACKETS = [
+    (port, source, interface, destination)
+    for port in (22, 23, 25, 53, 80, 113, 443, 2222, 3000, 4005, 5000, 5353, 7000, 8000, 8081, 8443, 9100, 12345)
+    for source in ("203.0.113.66", "203.0.113.9", "198.51.100.7", "10.1.2.3", "192.0.2.1", "192.0.2.77", "8.8.8.8")
+    for interface in ("eth0", "eth1", "wg0")
+    for destination in ("10.0.0.5", "192.0.2.10")
+]
+
+
+@pytest.mark.parametrize("scene", ["many", "guide", "shadowed", "forms", "limit", "v6-only", "ipv6-later"])
+def test_what_the_files_say_is_what_the_kernel_does(scene: str) -> None:
+    """The stored rules, and the rules that ufw made the kernel load of them, decide each packet alike."""
+    folder = RECORDED / f"0.36.2-{scene}"
+    kernel = parse_ruleset((RECORDED.parent / "netfilter" / f"iptables-1.8.9-{scene}.txt").read_text())
+    stored, defaults = rules(scene), parse_defaults((folder / "default-ufw").read_text())
+    ends = {"allow": "accept", "limit": "accept", "deny": "drop", "reject": "reject"}
+    for port, source, interface, destination in PACKETS:
+        action, _ = decide(stored, defaults, port, "tcp", source, interface, 4, destination)
+        verdict = evaluate(kernel, Packet("tcp", port, source, interface, destination=destination))
+        assert verdict.result == ends[action], (port, source, interface, destination, verdict)
+
+
+def test_network_is_decided_by_rules_for_all_of_it() -> None:
+    """10.0.0.0/8 is not let in by a rule for 10.1.0.0/16."""
+    lan = UfwRule("allow", "tcp", "9100", "10.1.0.0/16", "any", "0.0.0.0/0", "in")
+    assert decide((lan,), DENY, 9100, "tcp", "10.0.0.0/8", None, 4) == ("deny", None)
+    assert decide((lan,), DENY, 9100, "tcp", "10.1.2.0/24", None, 4) == ("allow", lan)
+    assert decide((lan,), DENY, 9100, "tcp", "fd00::1", None, 4) == ("deny", None)
 
 
 def test_without_a_rule_the_default_decides_and_no_rule_is_named() -> None:

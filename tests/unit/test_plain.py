@@ -465,7 +465,7 @@ def test_drifted_server_is_put_right_by_enter() -> None:
     gateway.opening = opening(gateway, was_set_up=True)
     code, shown = walk(gateway, ENTER, ENTER)
     assert code == 0 and len(gateway.started) == 1
-    assert "no longer as it should be" in shown and "to do     ufw is off" in shown
+    assert "not as its saved answers say" in shown and "to do     ufw is off" in shown
     assert "Step 1" not in shown and "$ ufw --force enable" in shown
 
 

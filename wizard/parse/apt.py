@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 # An extended regular expression too, as grep -E reads one.
@@ -12,6 +13,7 @@ _VERSION_ROW = re.compile(r"^ (?P<mark>\*\*\*|   ) (?P<version>\S+)(?: (?P<prior
 _SOURCE_ROW = re.compile(r"^ {6,}(?P<priority>-?\d+) (?P<place>\S+)")
 _OPTIONS = re.compile(r"^(deb(?:-src)?)\s+\[([^\]]*)\]\s*(.*)$")
 
+_OFF = frozenset({"no", "false", "0", "off", "without", "disable"})
 # dpkg-query(1), db:Status-Abbrev: the second letter. These stop at half of an installation.
 _HALF_DONE = frozenset("UFHW")
 
@@ -125,10 +127,63 @@ def parse_deb822(text: str) -> tuple[Source, ...]:
                 suites=tuple(stanza.get("suites", "").split()),
                 components=tuple(stanza.get("components", "").split()),
                 signed_by=stanza.get("signed-by", "").strip() or None,
-                enabled=stanza.get("enabled", "yes").lower() not in ("no", "false", "0", "off", "without", "disable"),
+                enabled=stanza.get("enabled", "yes").lower() not in _OFF,
             )
         )
     return tuple(entries)
+
+
+def faults_of_sources(name: str, text: str) -> tuple[tuple[int, str], ...]:
+    """Line and words of what apt refuses a file of its sources for, and with that all that it is asked to do."""
+    if name.endswith(".sources"):
+        return tuple(_faults_of_stanzas(text))
+    found = ((number, _fault_of_line(line.partition("#")[0].strip())) for number, line in enumerate(_lines(text), 1))
+    return tuple((number, fault) for number, fault in found if fault)
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").split("\n")
+
+
+def _fault_of_line(line: str) -> str:
+    kind, _, rest = line.partition(" ") if "\t" not in line else line.replace("\t", " ").partition(" ")
+    rest = rest.strip()
+    if not line:
+        return ""
+    if kind not in ("deb", "deb-src"):
+        return f"it begins with {kind!r}, and not with deb"
+    if rest.startswith("["):
+        options, bracket, rest = rest[1:].partition("]")
+        if not bracket:
+            return "its [ is never closed"
+        if any("=" not in option for option in options.split()):
+            return "an option in its [ ] has no ="
+    fields = rest.split()
+    if len(fields) < 2:
+        return "it needs an address and a suite"
+    if len(fields) == 2 and not fields[1].endswith("/"):
+        return "it names no component, such as main"
+    return ""
+
+
+def _faults_of_stanzas(text: str) -> Iterator[tuple[int, str]]:
+    fields: dict[str, str] = {}
+    begun = 0
+    for number, line in enumerate([*_lines(text), ""], 1):
+        if line.startswith("#"):
+            continue
+        if line.strip():
+            begun = begun or number
+            if line[0] not in " \t":
+                name, _, value = line.partition(":")
+                fields[name.strip().lower()] = value.strip()
+        elif begun:
+            # An entry that is switched off is not looked at beyond its type.
+            off = fields.get("enabled", "yes").lower() in _OFF
+            wanted = ("Types",) if off else ("Types", "URIs", "Suites")
+            if missing := [name for name in wanted if name.lower() not in fields]:
+                yield begun, f"its entry has no {' and no '.join(missing)}"
+            fields, begun = {}, 0
 
 
 def _parse_source_line(line: str) -> Source | None:

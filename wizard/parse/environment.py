@@ -76,7 +76,8 @@ class _Reader:
         if self._state == self._key_:
             self._flaw_no_equals()
         elif self._state in (self._single_quote, self._double_quote, self._double_quote_escape):
-            self._flaw("a quote is opened and never closed: the rest of the file is taken as its value")
+            words = "a quote is opened and never closed: the rest of the file is taken as its value"
+            self._flaw(words, self._name())
             self._push()
         elif self._state in (self._pre_value, self._plain, self._escape):
             if self._state == self._plain:
@@ -116,7 +117,7 @@ class _Reader:
             self._state = self._escape
         elif character not in _BLANK:
             if self._quoted:
-                self._flaw("there is text after the closing quote; systemd makes it part of the value")
+                self._flaw("there is text after the closing quote; systemd makes it part of the value", self._name())
             self._append(character)
             self._state = self._plain
 
@@ -130,7 +131,8 @@ class _Reader:
             self._value += character
         else:
             if character == "#" and self._value[-1:] in (" ", "\t"):
-                self._flaw("systemd makes a # after the value part of it; put the comment on its own line")
+                words = "systemd makes a # after the value part of it; put the comment on its own line"
+                self._flaw(words, self._name())
             self._append(character)
 
     def _escape(self, character: str) -> None:
@@ -168,9 +170,12 @@ class _Reader:
         self._value += text
         self._kept = len(self._value)
 
+    def _name(self) -> str:
+        return self._key.rstrip(_BLANK)
+
     def _push(self) -> None:
         self._state = self._pre_key
-        name = self._key.rstrip(_BLANK)
+        name = self._name()
         if _NAME.fullmatch(name):
             if _CONTROL.search(self._value):
                 self._flaw("the value holds a control character; systemd ignores the line", name)

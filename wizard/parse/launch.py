@@ -5,18 +5,22 @@ vLLM's options are argparse's: the last --host counts, and an absent one means e
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wizard.parse.options import read_options, show_words
-from wizard.parse.shell import Script, Word
+from wizard.parse import refusals
+from wizard.parse.options import Host, Source, read_options, show_words
+from wizard.parse.shell import Script
+from wizard.parse.words import Word
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
+    from wizard.parse.vllm_config import VllmConfig
+
 _MODULES = frozenset({b"vllm.entrypoints.openai.api_server", b"vllm.entrypoints.api_server"})
 _STARTS_VLLM = re.compile(rb"\bvllm\s+serve\b|\bvllm\.entrypoints\.(?:openai\.)?api_server\b|vllm/vllm-openai")
-_CONTAINER = re.compile(rb"\b(?:docker|podman|nerdctl|apptainer|singularity)\b|vllm/vllm-openai")
 _PYTHON = re.compile(rb"(?:^|/)(?:python|pypy)[0-9.]*$")
 _SHELLS = re.compile(rb"^#![^\n]*\b(?:ba|da|k|z|a)?sh\b")
 _LOOPBACK = re.compile(r"127(?:\.\d{1,3}){3}|localhost|::1|\[::1\]")
@@ -29,8 +33,6 @@ _WRAPPERS = frozenset(
 )
 # Programs that only talk about their arguments.
 _TALKERS = frozenset(b"echo printf : true logger which type pkill pgrep kill killall grep log curl wget".split())
-# Programs that run a text as a command.
-_RUNNERS = frozenset(b"bash sh dash zsh ksh eval su ssh tmux screen trap xargs parallel srun at batch".split())
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,6 @@ class VllmCommand:
     """
 
     host: str | None
-    host_span: tuple[int, int] | None
     port: int | None
     api_key_on_command_line: bool
     uds: str | None
@@ -54,8 +55,9 @@ class VllmCommand:
     overridable: bool = False  # a later word, unknown here, might hold another --host
     takes_arguments: bool = False  # the script's own arguments are passed on
     api_keys: tuple[str, ...] = field(default=(), repr=False)
-    host_variable: str | None = None  # the variable of the script that holds the host
-    end: int = 0
+    last_host: Host | None = None  # the --host that counts, and where it stands
+    valueless_host: bool = False
+    dynamic_config: bool = False
     span: tuple[int, int] = (0, 0)
 
     @property
@@ -66,11 +68,20 @@ class VllmCommand:
 
 @dataclass(frozen=True)
 class Launch:
-    """The vLLM commands of a script; `refusal` says why it could not be read for certain."""
+    """The vLLM commands of a script; `refusal` says why it could not be read for certain.
+
+    `asked` are the variables that the script takes from its environment.
+    """
 
     commands: tuple[VllmCommand, ...]
     refusal: str | None
     remedy: str | None = None
+    asked: frozenset[str] = frozenset()
+
+    @property
+    def command(self) -> VllmCommand | None:
+        """The command that the service runs: the only one, or the first of several that listen on one port."""
+        return self.commands[0] if len({one.port for one in self.commands}) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -87,50 +98,71 @@ def is_loopback(host: str) -> bool:
     return _LOOPBACK.fullmatch(host) is not None
 
 
-def parse_launch(source: bytes) -> Launch:
-    """The vLLM commands of a launch script, and whether they could be read for certain."""
+def parse_launch(source: bytes, environment: Mapping[str, str] | None = None, *, arguments: bool = True) -> Launch:
+    """The vLLM commands of a launch script, and whether they could be read for certain.
+
+    `environment` is what its service gets, None where that is not known; `arguments`, whether it gives it any.
+    """
     if refusal := _unreadable(source):
-        return Launch((), refusal, "start vLLM from a bash script with one vllm command in it")
-    script = Script(source)
+        return Launch((), *refusal)
+    script = Script(source, environment)
     if script.broken:
-        return Launch((), "its shell syntax could not be understood", "run bash -n on it and put it right")
+        return Launch((), "its shell syntax could not be understood", "put right what this says: bash -n SCRIPT")
     commands: list[VllmCommand] = []
     for node in script.commands:
         words = [known for word in script.words(node) for known in script.expand(word, node)]
-        first = _server_arguments(words)
+        first = server_arguments(words)
         if first is not None and not _only_talks(words):
             if any(word.text in (b"--help", b"-h", b"--version") for word in words):
                 continue
-            if not _runs_directly(words, first):
-                return Launch(tuple(commands), *_indirect(words))
-            commands.append(_read_command(script, node, words, first))
-        elif _mentions(words):
-            return Launch(tuple(commands), *_indirect(words))
-    return Launch(tuple(commands), *_hidden(script, commands))
+            if not runs_directly(words, first):
+                return Launch(tuple(commands), *refusals.indirect(words))
+            given = arguments or not _gets_script_arguments(script, node)
+            span = (node.start_byte, max(word.end for word in script.words(node)))
+            commands.append(read_command(script, words, first, span, arguments=given))
+        elif mentions(words):
+            return Launch(tuple(commands), *refusals.indirect(words))
+    return Launch(tuple(commands), *_hidden(script, commands), frozenset(script.asked))
 
 
-def bind_to(source: bytes, host: str = "127.0.0.1") -> Edit:
+def bind_to(
+    source: bytes,
+    host: str = "127.0.0.1",
+    environment: Mapping[str, str] | None = None,
+    *,
+    arguments: bool = True,
+    config: "VllmConfig | None" = None,
+) -> Edit:
     """The script with vLLM's host set, changed in no other byte; or a refusal where that can't be proven.
 
-    A host on loopback already is left as it is. Arguments that the script itself gets (`"$@"`) are its
-    caller's and not judged here.
+    A host on loopback already is left as it is, if nothing can override it. `config` is what the YAML file of --config
+    says, where that was read.
     """
     from wizard.parse.binding import bind
 
-    return bind(source, host)
+    return bind(
+        source,
+        host,
+        lambda text: parse_launch(text, environment, arguments=arguments),
+        lambda text: parse_launch(text, arguments=arguments),
+        config,
+    )
 
 
-def _unreadable(source: bytes) -> str | None:
+def _unreadable(source: bytes) -> tuple[str, str] | None:
     if b"\0" in source:
-        return "it is a program, not a shell script"
+        return "it is a program, not a shell script", refusals.FROM_A_SCRIPT
     if source.startswith(b"#!") and not _SHELLS.match(source.split(b"\n", 1)[0]):
-        return "it is not a shell script"
-    if b"\r\n" in source:
-        return "it has Windows line ends, with which it can't be started"
+        return "it is not a shell script", refusals.FROM_A_SCRIPT
+    lines = source.split(b"\n")
+    # In a comment a carriage return does no harm.
+    if any(line.endswith(b"\r") and (not line.lstrip().startswith(b"#") or line.startswith(b"#!")) for line in lines):
+        remedy = "take them out: sudo sed -i 's/\\r$//' SCRIPT"
+        return "it has Windows line ends, with which it can't be started", remedy
     return None
 
 
-def _server_arguments(words: list[Word]) -> int | None:
+def server_arguments(words: list[Word]) -> int | None:
     """The index of the first word after `vllm serve` or the server's module, None if there is neither."""
     for index, word in enumerate(words):
         if word.text in _MODULES and index and words[index - 1].text == b"-m":
@@ -151,11 +183,12 @@ def _is_vllm(word: Word) -> bool:
     return b"vllm" in word.source.lower()
 
 
-def _runs_directly(words: list[Word], first: int) -> bool:
+def runs_directly(words: list[Word], first: int) -> bool:
     """True if nothing stands before vLLM but programs that pass their arguments on."""
     head = words[0]
     name = (head.text or b"").rpartition(b"/")[2]
-    if _CONTAINER.search(head.source) or any(_CONTAINER.search(word.text or b"") for word in words[1:first]):
+    texts = (head.source, *(word.text or b"" for word in words[1:first]))
+    if any(refusals.CONTAINER.search(text) for text in texts):
         return False
     if name in _WRAPPERS or (first == 2 and _is_vllm(head)):
         return True
@@ -169,28 +202,15 @@ def _only_talks(words: list[Word]) -> bool:
     return names[0] in _TALKERS or (names[0] == b"sudo" and names[-1] in _TALKERS)
 
 
-def _mentions(words: list[Word]) -> bool:
+def mentions(words: list[Word]) -> bool:
     """True if a command holds another that starts vLLM, such as `bash -c "vllm serve …"`."""
     if not words or _only_talks(words):
         return False
     texts = [word.text or word.source for word in words if _STARTS_VLLM.search(word.text or word.source)]
     # Without an option, and not given to a shell, it is rather a message.
-    if (words[0].text or b"").rpartition(b"/")[2] in _RUNNERS:
+    if (words[0].text or b"").rpartition(b"/")[2] in refusals.RUNNERS:
         return bool(texts)
-    return any(b"--" in text or _CONTAINER.search(text) for text in texts)
-
-
-def _indirect(words: list[Word]) -> tuple[str, str]:
-    name = words[0].source.decode("utf-8", "replace")
-    if any(_CONTAINER.search(word.text or word.source) for word in words):
-        return (
-            "vLLM runs in a container",
-            "publish its port on loopback only: -p 127.0.0.1:8000:8000",
-        )
-    return (
-        f"vLLM is started through `{name}`, which may change its arguments",
-        "write the command itself in the script: exec vllm serve MODEL --host 127.0.0.1 …",
-    )
+    return any(b"--" in text or refusals.CONTAINER.search(text) for text in texts)
 
 
 def _hidden(script: Script, commands: list[VllmCommand]) -> tuple[str | None, str | None]:
@@ -200,48 +220,42 @@ def _hidden(script: Script, commands: list[VllmCommand]) -> tuple[str | None, st
         if node.type == "heredoc_body" and _STARTS_VLLM.search(text):
             return (
                 "the vllm command stands in a here-document, for another shell",
-                "write it in the script itself",
+                refusals.WRITE_IT_OUT,
             )
         if node.type == "function_definition" and re.match(rb"(?:function\s+)?vllm\b(?!-)", text):
-            return "the script defines a function named vllm", "give that function another name"
+            return "the script defines a function named vllm", "give that function another name, and call it by that"
     if commands:
         return None, None
     if any(_STARTS_VLLM.search(item.source) for items in script.assignments.values() for item in items):
-        return (
-            "the vllm command is put together in a variable",
-            "write the command itself in the script: exec vllm serve MODEL --host 127.0.0.1 …",
-        )
-    return (
-        "no command in it starts vLLM",
-        "name the script that runs `vllm serve` in the answers: vllm.launch_script",
-    )
+        return "the vllm command is put together in a variable", refusals.WRITE_IT_OUT
+    return refusals.nothing([script.words(node) for node in script.commands])
 
 
-def _read_command(script: Script, node: "Node", words: list[Word], first: int) -> VllmCommand:
-    options = read_options(script, words, first)
-    if options.takes_arguments and not _gets_script_arguments(script, node):
-        options.overridable = True
+def read_command(
+    script: Source, words: list[Word], first: int, span: tuple[int, int], *, arguments: bool = True
+) -> VllmCommand:
+    """The command that these words are. `arguments`: "$@" may bring some."""
+    options = read_options(script, words, first, arguments=arguments)
     model = first < len(words) and words[first - 1].text == b"serve" and _is_one_value(words[first])
     anchor = words[first] if model else words[first - 1]
-    host, span, variable = options.hosts[-1] if options.hosts else (None, None, None)
-    end = max(word.end for word in script.words(node))
+    last = options.hosts[-1] if options.hosts else None
     return VllmCommand(
-        host=None if options.dynamic_host else host,
-        host_span=None if options.dynamic_host else span,
+        host=None if options.dynamic_host or last is None else last.value,
         port=options.port,
         api_key_on_command_line=bool(options.keys),
         uds=options.uds,
         config=options.config,
-        insert_at=end if options.overridable or options.takes_arguments else anchor.end,
+        insert_at=span[1] if options.overridable or options.takes_arguments else anchor.end,
         argv=show_words(words),
         dynamic_host=options.dynamic_host,
         dynamic_port=options.dynamic_port,
         overridable=options.overridable,
         takes_arguments=options.takes_arguments,
         api_keys=tuple(options.keys),
-        host_variable=variable,
-        end=end,
-        span=(node.start_byte, end),
+        last_host=None if options.elsewhere else last,
+        valueless_host=options.valueless,
+        dynamic_config=options.dynamic_config,
+        span=span,
     )
 
 

@@ -4,9 +4,12 @@ They are argparse's: the last --host counts, and `_` may stand for `-` in a name
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from wizard.parse.shell import Script, Word
+from wizard.parse.shell import Assignment
+from wizard.parse.words import Word
 
 # Options of vLLM that take no value: what follows them is a word of its own.
 _FLAG = re.compile(
@@ -21,34 +24,63 @@ _MASK = "•••".encode()
 _MANY = re.compile(r"ARG|OPT|FLAG|EXTRA|PARAM", re.IGNORECASE)
 
 
+class Source(Protocol):
+    """Where a command stands: a shell script, or a unit, which assigns nothing."""
+
+    source: bytes
+
+    @property
+    def assignments(self) -> Mapping[str, tuple[Assignment, ...]]: ...
+
+
+@dataclass(frozen=True)
+class Host:
+    """A --host. `span` is where its value stands, `place` where the whole word is that has it, and `prefix` what that
+    word begins with (`--host=`). None where there is no such place."""
+
+    value: str | None
+    span: tuple[int, int] | None
+    place: tuple[int, int] | None
+    prefix: bytes
+    variable: str | None
+
+
 @dataclass
 class Options:
     """What vLLM's own arguments say, as far as they are known."""
 
-    hosts: list[tuple[str, tuple[int, int] | None, str | None]]
+    hosts: list[Host]
+    arguments: bool
+    valueless: bool = False
     port: int | None = None
     dynamic_port: bool = False
     keys: list[str] = field(default_factory=list)
     takes_arguments: bool = False
     uds: str | None = None
     config: str | None = None
-    dynamic_host: bool = False
+    dynamic_config: bool = False  # it has a --config, and which file that is depends on something outside
+    elsewhere: bool = False  # a word that is unknown, or there only sometimes, has or may have a --host behind these
     overridable: bool = False
 
+    @property
+    def dynamic_host(self) -> bool:
+        return self.elsewhere or self.valueless or (bool(self.hosts) and self.hosts[-1].value is None)
 
-def read_options(script: Script, words: list[Word], first: int) -> Options:
-    """What the words from index `first` on say to vLLM."""
-    options = Options(hosts=[])
+
+def read_options(script: Source, words: list[Word], first: int, *, arguments: bool) -> Options:
+    """What the words from index `first` on say to vLLM. `arguments`: "$@" may bring some."""
+    options = Options(hosts=[], arguments=arguments)
     index = first
     while index < len(words):
         word = words[index]
         following = words[index + 1] if index + 1 < len(words) else None
         index += 1
         if word.text is None:
-            _read_unknown(script, options, word, words[index - 2])
+            if not _read_prefixed(script, options, word):
+                _read_unknown(script, options, word, words[index - 2])
             continue
         if word.conditional:
-            options.dynamic_host |= _NETWORK.match(word.text) is not None
+            options.elsewhere |= _NETWORK.match(word.text) is not None
             continue
         if not word.text.startswith(b"--"):
             continue
@@ -57,12 +89,12 @@ def read_options(script: Script, words: list[Word], first: int) -> Options:
         if name in _SECRET:
             index += _read_secret(options, value if equals else None, words[index:])
         elif equals:
-            _read_option(options, name, value, word, len(name) + 1)
+            _read_option(script, options, name, value, word, len(name) + 1)
         elif name in _VALUED:
             if following is None or (following.text or b"").startswith(b"--"):
-                options.dynamic_host |= name in _HOST_NAMES
+                options.valueless |= name in _HOST_NAMES
                 continue
-            _read_option(options, name, following.text, following, 0)
+            _read_option(script, options, name, following.text, following, 0)
             index += 1
     return options
 
@@ -98,34 +130,57 @@ def show_words(words: list[Word]) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def _read_option(options: Options, name: bytes, value: bytes | None, word: Word, first: int) -> None:
+def _read_prefixed(script: Source, options: Options, word: Word) -> bool:
+    """--host="$HOST": the value alone is unknown. False if it is another word."""
+    name, equals, _ = ((word.before.text if word.before else None) or b"").partition(b"=")
+    name = name.replace(b"_", b"-")
+    if not equals or name not in _VALUED:
+        return False
+    _read_option(script, options, name, None, word, len(name) + 1)
+    return True
+
+
+def _read_option(script: Source, options: Options, name: bytes, value: bytes | None, word: Word, first: int) -> None:
     text = None if value is None else value.decode("utf-8", "replace")
     if name in _HOST_NAMES:
-        options.dynamic_host = text is None
+        options.elsewhere = options.valueless = False
         options.overridable = False
-        if text is not None:
-            options.hosts.append((text, word.span(first), word.origin))
+        prefix = name + b"=" if first else b""
+        is_one = word.text is not None or not any(many in word.source for many in (b"@", b"*"))
+        place = (word.start, word.end) if is_one and script.source[word.start : word.end] == word.source else None
+        span = None if text is None else word.span(first)
+        options.hosts.append(Host(text, span, place, prefix, word.origin))
     elif name == b"--port":
         options.dynamic_port = text is None or not (text.isascii() and text.isdigit() and len(text) <= 5)
-        options.port = None if options.dynamic_port or text is None else int(text)
-        if options.dynamic_port and (default := re.search(rb":-([0-9]{1,5})\}", word.source)):
-            options.port = int(default[1])
+        options.port = _likely_port(script, word) if options.dynamic_port or text is None else int(text)
+        options.dynamic_port |= word.outside
     elif name == b"--uds":
         options.uds = text if text is not None else word.source.decode("utf-8", "replace")
     elif name == b"--config":
-        options.config = text if text is not None else word.source.decode("utf-8", "replace")
+        options.config = text
+        options.dynamic_config = text is None
 
 
-def _read_unknown(script: Script, options: Options, word: Word, previous: Word) -> None:
+def _likely_port(script: Source, word: Word) -> int | None:
+    """The default of a port that the script does not say for certain."""
+    default = re.search(rb":-([0-9]{1,5})\}", word.source)
+    if default is None:
+        assigned = script.assignments.get(word.variable or "", ())
+        default = re.search(rb"(?:=|:-)[\"']?([0-9]{1,5})[\"'}]*$", assigned[0].source) if len(assigned) == 1 else None
+    return int(default[1]) if default else None
+
+
+def _read_unknown(script: Source, options: Options, word: Word, previous: Word) -> None:
     """A word whose text is not known: may it hold a --host?"""
     sources = [word.source]
     if word.variable is not None:
         sources += [item.source for item in script.assignments.get(word.variable, ())]
     if any(_NETWORK.search(source) for source in sources):
-        options.dynamic_host = True
+        options.elsewhere = True
         return
     if word.source.strip(b'"') in _SCRIPT_ARGUMENTS:
         options.takes_arguments = True
+        options.overridable |= options.arguments
     elif word.before is not None and (word.before.text or b"").startswith(b"--"):
         # --port="$PORT": one word, and not the host.
         return

@@ -5,10 +5,12 @@ and which variables have one value that can be proven.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+from wizard.parse.words import Word, fill_in, given, join, literal
 
 if TYPE_CHECKING:
     from tree_sitter import Node
@@ -17,40 +19,12 @@ _MAX_DEPTH = 8
 # What stands in one of these runs in the order of the text, once it is reached.
 _BLOCKS = frozenset({"program", "compound_statement", "do_group"})
 _WRITERS = frozenset(b"read unset printf getopts mapfile readarray let declare typeset local export readonly".split())
+# What these read in may set any variable, but virtual environments and conda set PATH and their own alone.
+_READ_IN = frozenset({b"source", b".", b"eval"})
+_HARMLESS = re.compile(rb"/activate\b|\bconda\b")
+_DEFAULT = re.compile(rb"\$\{[A-Za-z_]\w*(:?)[-=]")
+_PLAIN_DECLARATION = frozenset({"variable_assignment", "variable_name", "word", "string", "raw_string", "comment"})
 _SETS_DEFAULT = re.compile(rb"\$\{([A-Za-z_]\w*):?=")
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word of a command. `text` is None where it depends on something that the script does not say."""
-
-    start: int
-    end: int
-    source: bytes
-    text: bytes | None
-    offsets: tuple[int, ...] = ()  # the place of each byte of `text`
-    begin: int = 0  # where an empty text would be filled in
-    variable: str | None = None  # the only thing unknown: $NAME, ${NAME} or ${NAME[@]}
-    before: "Word | None" = None  # literal text around that variable
-    after: "Word | None" = None
-    quoted: bool = True
-    origin: str | None = None  # the variable that the text was taken from
-    conditional: bool = False  # an element that the script adds to an array only sometimes
-
-    @property
-    def spreads(self) -> bool:
-        """True if the word may become several words, or none."""
-        return self.text is None and (not self.quoted or b"@" in self.source)
-
-    def span(self, first: int = 0) -> tuple[int, int] | None:
-        """Where the text from byte `first` stands in the file, or None if quotes cut through it."""
-        offsets = self.offsets[first:]
-        if not offsets:
-            place = self.offsets[-1] + 1 if self.offsets else self.begin
-            return place, place
-        if offsets[-1] - offsets[0] != len(offsets) - 1:
-            return None
-        return offsets[0], offsets[-1] + 1
 
 
 @dataclass(frozen=True)
@@ -59,6 +33,7 @@ class Assignment:
 
     name: str
     start: int
+    end: int
     block: int | None  # the id of the block in which it runs unconditionally
     words: tuple[Word, ...]
     array: bool
@@ -68,13 +43,18 @@ class Assignment:
 
 
 class Script:
-    """A parsed script. Nothing in it raises on odd input; `broken` says that the grammar did not fit."""
+    """A parsed script. Nothing in it raises on odd input; `broken` says that the grammar did not fit.
 
-    def __init__(self, source: bytes) -> None:
+    `environment` is what the service gets (None: not known); `asked` are the variables that were looked up there.
+    """
+
+    def __init__(self, source: bytes, environment: Mapping[str, str] | None = None) -> None:
         import tree_sitter
         import tree_sitter_bash
 
         self.source = source
+        self.environment = environment
+        self.asked: set[str] = set()
         language = tree_sitter.Language(tree_sitter_bash.language())
         self._tree = tree_sitter.Parser(language).parse(source)
         self.broken = self._tree.root_node.has_error
@@ -122,9 +102,10 @@ class Script:
         """The words that this one becomes when the command runs; itself where that is not known."""
         if word.text is not None or word.variable is None or depth > _MAX_DEPTH:
             return (word,)
-        assignments = self.settled(word.variable, use)
+        assignments = self.settled(word.variable, use, word.start)
         if not assignments:
-            return (word,)
+            value = self._from_outside(word, use, depth)
+            return (word,) if value is None else fill_in(word, value)
         if assignments[0].array:
             whole = b"[@]" in word.source or (b"[*]" in word.source and not word.quoted)
             if not whole or word.before or word.after:
@@ -142,20 +123,63 @@ class Script:
         if len(inner) > 1 or (inner and inner[0].text is None):
             return (word,)
         value = inner[0] if inner else Word(word.start, word.end, b"", b"", (), assignments[0].start)
-        return _fill_in(word, value)
+        if word.default_for_empty and not value.text:
+            return (word,)
+        return fill_in(word, value)
 
-    def settled(self, name: str, use: "Node") -> tuple[Assignment, ...]:
-        """The assignments that give the variable its value at this command, () where that can't be proven."""
-        assignments = self.assignments.get(name, ())
+    def settled(self, name: str, use: "Node", at: int) -> tuple[Assignment, ...]:
+        """The assignments that give the variable its value for a word at `at` of this command, or of an assignment that
+        the command depends on; () where that can't be proven."""
+        assignments = self._assigned(name, at)
         if not assignments or name in self._rewritten:
             return ()
         blocks = set(_ancestors(use))
         first, *more = assignments
-        if first.append or first.element or first.block not in blocks or first.start > use.start_byte:
+        if first.append or first.element or first.block not in blocks:
             return ()
         if any(not (item.append and item.array and first.array) or item.element for item in more):
             return ()
-        return assignments if all(item.start < use.start_byte for item in more) else ()
+        if any(first.start < place < at and place != use.start_byte for place, _ in self.reads_in):
+            return ()
+        return assignments if all(item.start < at for item in assignments) else ()
+
+    def _assigned(self, name: str, at: int) -> tuple[Assignment, ...]:
+        """All assignments but the one that the word at `at` stands in: HOST="${HOST:-0.0.0.0}"."""
+        return tuple(one for one in self.assignments.get(name, ()) if not one.start <= at < one.end)
+
+    def _from_outside(self, word: Word, use: "Node", depth: int) -> Word | None:
+        """What the environment, or the default where it says nothing, gives for a variable that the script does not
+        set before."""
+        name = word.variable or ""
+        if self.environment is None or name in self._rewritten or self._assigned(name, word.start):
+            return None
+        if any(place < word.start for place, _ in self.reads_in):
+            return None
+        self.asked.add(name)
+        value = self.environment.get(name)
+        if value is not None and (value or not word.default_for_empty):
+            return given(word, value)
+        if word.default is None:
+            # Without a default it is empty, or the script ends there (set -u): nothing to build on.
+            return None
+        (default, *more) = self.expand(word.default, use, depth + 1) or (None,)
+        return None if default is None or more or default.text is None else replace(default, outside=True)
+
+    @cached_property
+    def reads_in(self) -> tuple[tuple[int, str], ...]:
+        """Where the script takes in variables of any name, and what does it."""
+        found = []
+        for node in self.nodes():
+            text = self._text(node)
+            if node.type == "command":
+                words = self.words(node)
+                opaque = bool(words) and words[0].text in _READ_IN and not _HARMLESS.search(text)
+            else:
+                kinds = {child.type for child in node.named_children}
+                opaque = node.type == "declaration_command" and not kinds <= _PLAIN_DECLARATION
+            if opaque:
+                found.append((node.start_byte, text.split(b"\n")[0].decode("utf-8", "replace")))
+        return tuple(found)
 
     def word(self, node: "Node") -> Word:
         """One word, its quotes and backslashes resolved."""
@@ -163,7 +187,7 @@ class Script:
         words = [self._part(part) for part in parts]
         if len(words) == 1:
             return words[0]
-        return _join(words, node.start_byte, node.end_byte, self._text(node))
+        return join(words, node.start_byte, node.end_byte, self._text(node))
 
     def _elements(self, assignment: Assignment, use: "Node") -> tuple[Word, ...]:
         if assignment.block in set(_ancestors(use)):
@@ -208,6 +232,7 @@ class Script:
         return Assignment(
             name="" if target is None else self._name(target),
             start=node.start_byte,
+            end=node.end_byte,
             block=self._block(node),
             words=words,
             array=value is not None and value.type == "array",
@@ -233,16 +258,23 @@ class Script:
         text = self._text(node)
         start, end = node.start_byte, node.end_byte
         if node.type in ("word", "number"):
-            return _literal(text, start, start, end, text, special=None)
+            return literal(text, start, start, end, text, special=None)
         if node.type == "raw_string":
             offsets = tuple(range(start + 1, end - 1))
             return Word(start, end, text, text[1:-1], offsets, start + 1)
         if node.type == "string":
             if all(child.type in ("string_content", '"') for child in node.children):
-                return _literal(text[1:-1], start + 1, start, end, text, special=b'$`"\\')
+                return literal(text[1:-1], start + 1, start, end, text, special=b'$`"\\')
             return self._string(node, text)
         if node.type in ("simple_expansion", "expansion"):
-            return Word(start, end, text, None, variable=self._variable(node), quoted=False)
+            default, for_empty = self._default(node)
+            return Word(
+                *(start, end, text, None),
+                variable=self._variable(node),
+                quoted=False,
+                default=default,
+                default_for_empty=for_empty,
+            )
         return Word(start, end, text, None, quoted=node.type in ("ansi_c_string", "translated_string"))
 
     def _string(self, node: "Node", text: bytes) -> Word:
@@ -254,15 +286,35 @@ class Script:
         middle = inner[0]
         ends = ((start + 1, middle.start_byte), (middle.end_byte, end - 1))
         before, after = (
-            _literal(piece, first, first, last, piece, special=b'$`"\\') if piece else None
+            literal(piece, first, first, last, piece, special=b'$`"\\') if piece else None
             for first, last in ends
             for piece in (self.source[first:last],)
         )
-        return Word(start, end, text, None, variable=self._variable(middle), before=before, after=after)
+        default, for_empty = self._default(middle)
+        return Word(
+            *(start, end, text, None),
+            variable=self._variable(middle),
+            before=before,
+            after=after,
+            default=default,
+            default_for_empty=for_empty,
+        )
+
+    def _default(self, node: "Node") -> tuple[Word | None, bool]:
+        """The word that ${NAME:-word} gives where NAME is missing, and whether also where it is empty."""
+        found = _DEFAULT.match(self._text(node))
+        if node.type != "expansion" or found is None or len(node.named_children) > 2:
+            return None, False
+        if len(node.named_children) == 2:
+            return self.word(node.named_children[1]), bool(found[1])
+        end = node.end_byte - 1
+        return Word(end, end, b"", b"", (), end), bool(found[1])
 
     def _variable(self, node: "Node") -> str | None:
-        """The name, if the expansion is plain: $NAME, ${NAME}, ${NAME[@]} or ${NAME[*]}."""
+        """The name, if the expansion is plain: $NAME, ${NAME}, ${NAME[@]}, ${NAME[*]}, or has a default."""
         text = self._text(node)
+        if found := _DEFAULT.match(text):
+            return text[2 : found.end() - 1 - len(found[1])].decode("ascii")
         name = text[2:-1] if text.startswith(b"${") else text[1:]
         name = name.removesuffix(b"[@]").removesuffix(b"[*]")
         plain = name.decode("latin-1")
@@ -286,75 +338,3 @@ def _ancestors(node: "Node") -> Iterator[int]:
     while parent is not None:
         yield parent.id
         parent = parent.parent
-
-
-def _literal(raw: bytes, place: int, start: int, end: int, source: bytes, special: bytes | None) -> Word:
-    """A word without expansions; `special` are the bytes that a backslash escapes (None: all)."""
-    text, offsets, index = bytearray(), [], 0
-    while index < len(raw):
-        following = raw[index + 1 : index + 2]
-        if raw[index : index + 1] == b"\\" and following:
-            if following == b"\n":
-                index += 2
-                continue
-            if special is None or following in special:
-                index += 1
-        text += raw[index : index + 1]
-        offsets.append(place + index)
-        index += 1
-    return Word(start, end, source, bytes(text), tuple(offsets), place)
-
-
-def _join(words: list[Word], start: int, end: int, source: bytes) -> Word:
-    """The pieces of one word; all that is literal on either side of a single variable is kept."""
-    unknown = [index for index, word in enumerate(words) if word.text is None]
-    if not unknown:
-        return _glue(words, start, end, source)
-    quoted = all(words[index].quoted for index in unknown)
-    if len(unknown) > 1:
-        return Word(start, end, source, None, before=_glue_some(words[: unknown[0]]), quoted=quoted)
-    middle = words[unknown[0]]
-    left = [*words[: unknown[0]], *([middle.before] if middle.before else [])]
-    right = [*([middle.after] if middle.after else []), *words[unknown[0] + 1 :]]
-    return Word(
-        start,
-        end,
-        source,
-        None,
-        variable=middle.variable,
-        before=_glue_some(left),
-        after=_glue_some(right),
-        quoted=quoted,
-    )
-
-
-def _glue_some(words: list[Word]) -> Word | None:
-    if not words:
-        return None
-    return _glue(words, words[0].start, words[-1].end, b"".join(word.source for word in words))
-
-
-def _glue(words: list[Word], start: int, end: int, source: bytes) -> Word:
-    text = b"".join(word.text or b"" for word in words)
-    offsets = tuple(offset for word in words for offset in word.offsets)
-    return Word(start, end, source, text, offsets, words[0].begin if words else start)
-
-
-def _fill_in(word: Word, value: Word) -> tuple[Word, ...]:
-    """The word with its variable's value in place; an unquoted one falls apart at blanks."""
-    pieces = [piece for piece in (word.before, value, word.after) if piece is not None]
-    whole = replace(_glue(pieces, word.start, word.end, word.source), origin=word.variable, begin=value.begin)
-    text = whole.text or b""
-    if word.quoted:
-        return (whole,)
-    words = []
-    first = 0
-    for piece in text.split():
-        first = text.index(piece, first)
-        last = first + len(piece)
-        words.append(replace(whole, text=piece, offsets=whole.offsets[first:last]))
-        first = last
-    if len(words) > 1:
-        # What is inserted after one of them belongs into the variable.
-        words = [replace(word, start=word.offsets[0], end=word.offsets[-1] + 1) for word in words]
-    return tuple(words)

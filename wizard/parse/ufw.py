@@ -5,6 +5,7 @@ The files under /etc/ufw are read, not `ufw status`: they hold every field of a 
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class UfwRule:
     family: int = 4
     out_interface: str | None = None
     source_application: str | None = None
-    logged: bool = False
+    logged: str = ""
 
     @property
     def anywhere(self) -> bool:
@@ -44,6 +45,65 @@ class UfwRule:
             and self.out_interface is None
             and self.source_port == "any"
         )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The rule as ufw is told it and `ufw show added` prints it, without its comment."""
+        short = self.anywhere and self.source_application is None and self.port != "any"
+        if short:
+            way = () if self.direction == "in" else (self.direction,)
+            ports = self.port if self.protocol == "any" else f"{self.port}/{self.protocol}"
+            said = (*way, *_given(self.logged), self.application or ports)
+        else:
+            came_in, went_out = self.interface, self.out_interface
+            if self.direction == "out":
+                came_in, went_out = None, self.interface
+            bare_out = self.direction == "out" and went_out is None
+            ways = (("in", came_in), ("out", went_out))
+            said = (
+                *(word for way, name in ways if name for word in (way, "on", name)),
+                *(("out",) if bare_out else ()),
+                *_given(self.logged),
+                *self._ends(named=bool(came_in or went_out)),
+            )
+            if self.protocol != "any" and not self.application and not self.source_application:
+                said += ("proto", self.protocol)
+        return (*(("route",) if self.routed else ()), self.action, *said)
+
+    def _ends(self, *, named: bool) -> tuple[str, ...]:
+        """From where and to where, as far as the rule asks for either; `named` where it has an interface."""
+        ends: list[str] = []
+        for word, address, port, application in (
+            ("from", self.source, self.source_port, self.source_application),
+            ("to", self.destination, self.port, self.application),
+        ):
+            place = "any" if address in _ANY_ADDRESS else address
+            if (place, port, application) == ("any", "any", None):
+                continue
+            ends += [word, place]
+            ends += ["app", application] if application else [] if port == "any" else ["port", port]
+        return tuple(ends) if ends or named else ("to", "any")
+
+    @property
+    def deletion(self) -> str:
+        """The command that takes the rule away, of both families where both have it."""
+        words = ("route", "delete", *self.words[1:]) if self.routed else ("delete", *self.words)
+        return f"sudo ufw {shlex.join(words)}"
+
+    @property
+    def sources(self) -> str:
+        """Where the rule is for, in words; "" for anywhere."""
+        source = "" if self.source in _ANY_ADDRESS else f"from {self.source}"
+        return " ".join(word for word in (source, f"on {self.interface}" if self.interface else "") if word)
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """The ports at which the rule begins to cover, or no longer does."""
+        found = []
+        for first, colon, last in (item.partition(":") for item in self.port.split(",")):
+            if _is_number(first) and (not colon or _is_number(last)):
+                found += [int(first), int(last if colon else first) + 1]
+        return tuple(found)
 
     def covers(self, port: int, protocol: str) -> bool:
         """True if the rule's protocol and destination port include this one."""
@@ -115,26 +175,30 @@ def decide(
     source: str | None,
     interface: str | None,
     family: int,
+    destination: str | None = None,
 ) -> tuple[str, UfwRule | None]:
     """What ufw does with a new incoming packet to this server, and the first rule that matches it, or None.
 
-    None as source or interface means one that no rule names: rules by source, interface, source port or a
-    destination address are then passed over.
+    None as source, interface or destination means one that no rule names: rules by these, or by a source port, are
+    then passed over. A network as source is all of its addresses: a rule for some of them is passed over, too.
     """
     for rule in rules:
-        if rule.family != family or rule.routed or rule.direction != "in":
+        if rule.family != family or rule.routed or rule.direction != "in" or not rule.covers(port, protocol):
             continue
-        if _meets(rule, source, interface) and rule.covers(port, protocol):
+        if _meets(rule, source, interface, destination):
             return rule.action, rule
     return defaults.input, None
 
 
-def _meets(rule: UfwRule, source: str | None, interface: str | None) -> bool:
-    if rule.source_port != "any" or rule.destination not in _ANY_ADDRESS:
+def _meets(rule: UfwRule, source: str | None, interface: str | None, destination: str | None) -> bool:
+    if rule.source_port != "any":
         return False
     if rule.interface is not None and not _interface_is(rule.interface, interface):
         return False
-    return rule.source in _ANY_ADDRESS or (source is not None and _address_in(source, rule.source))
+    return all(
+        wanted in _ANY_ADDRESS or (given is not None and _is_within(given, wanted))
+        for given, wanted in ((source, rule.source), (destination, rule.destination))
+    )
 
 
 def _interface_is(pattern: str, name: str | None) -> bool:
@@ -143,11 +207,16 @@ def _interface_is(pattern: str, name: str | None) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("+") else name == pattern
 
 
-def _address_in(address: str, network: str) -> bool:
+def _is_within(part: str, network: str) -> bool:
+    """Whether all of an address or a network is in the network."""
     try:
-        return ipaddress.ip_address(address.partition("%")[0]) in ipaddress.ip_network(network, strict=False)
+        inner = ipaddress.ip_network(part.partition("%")[0], strict=False)
+        outer = ipaddress.ip_network(network, strict=False)
     except ValueError:
         return False
+    if isinstance(inner, ipaddress.IPv4Network):
+        return isinstance(outer, ipaddress.IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, ipaddress.IPv6Network) and inner.subnet_of(outer)
 
 
 def _parse_tuple(text: str, family: int) -> UfwRule | None:
@@ -156,7 +225,7 @@ def _parse_tuple(text: str, family: int) -> UfwRule | None:
     if not 6 <= len(fields) <= 9:
         return None
     route, colon, action = fields[0].rpartition(":")
-    action, underscore, _ = action.partition("_")
+    action, _, logged = action.partition("_")
     if action not in _ACTIONS or (colon and route != "route"):
         return None
     # Six and eight fields are ufw's form before directions were added.
@@ -180,7 +249,7 @@ def _parse_tuple(text: str, family: int) -> UfwRule | None:
         application=_application(applications[0]),
         source_application=_application(applications[1]),
         family=family,
-        logged=bool(underscore),
+        logged=logged,
     )
 
 
@@ -218,6 +287,10 @@ def _settings(text: str) -> dict[str, str]:
         if equals and not name.startswith("#"):
             settings[name.strip()] = value.partition(" #")[0].strip().strip("\"'")
     return settings
+
+
+def _given(word: str) -> tuple[str, ...]:
+    return (word,) if word else ()
 
 
 def _is_number(text: str) -> bool:

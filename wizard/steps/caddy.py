@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
+from ..caddy_service import SERVICE
+from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, without_list
+from ..caddy_version import lacking, newest, numbers
 from ..caddyfile import PACKAGED_CADDYFILE
 from ..engine import Look, Step
-from ..model import Action, CaddyRuns, Effect, FileIs, Finding, Level, ListensOn, Remove, Run, UnitIs, Write
-from ..parse.keyring import Key, dearmor, read_keyring
+from ..model import CaddyRuns, Effect, FileIs, Finding, Impact, Level, ListensOn, PackageIs, Run, UnitIs
 from ..paths import CADDY_ROOT, CADDYFILE
-from ..server import FileState
+from ..server import Package
 
-KEYRING = "/usr/share/keyrings/caddy-stable-archive-keyring.gpg"
-LIST = "/etc/apt/sources.list.d/caddy-stable.list"
-FETCH_TIMEOUT_S = 30
+PROGRAM = "/usr/bin/caddy"
+_PATH = re.compile(r"\bpath=(\S+)")
 
 
 def inspect(look: Look) -> Iterator[Finding]:
@@ -24,17 +25,27 @@ def inspect(look: Look) -> Iterator[Finding]:
     caddy = packages["caddy"]
     half = tuple(name for name, package in packages.items() if package.half_configured)
     missing = tuple(name for name in CADDY_PREREQUISITES if not packages[name].installed)
-    keyring = check_keyring(look)
+    stands_in_the_way = list(check_others(look, caddy))
+    yield from stands_in_the_way
+    # The key first where Caddy is not there yet: where it is refused, apt is asked nothing.
+    entry, wrong = choose(look) if caddy.installed else (None, None)
+    keyring = wrong or check_keyring(look, entry, installed=caddy.installed)
     yield keyring
-    if keyring.level is Level.BLOCKED:
+    if any(one.level is Level.BLOCKED for one in (*stands_in_the_way, keyring)):
         return
-    yield check_list(look)
+    if not caddy.installed:
+        entry, wrong = choose(look)
+        if wrong is not None:
+            yield wrong
+            return
+    if keyring.level is not Level.WARN:
+        yield from check_list(look, entry)
     if half:
-        yield to_finish(look, half, missing, installed=caddy.installed)
+        yield to_finish(look, half, missing, entry, installed=caddy.installed)
     elif not caddy.installed:
-        yield to_install(look, missing)
+        yield to_install(look, missing, entry)
     else:
-        yield check_origin(look, caddy.version)
+        yield from check_version(look, caddy, entry)
     if caddy.installed and missing and not half:
         yield Finding(
             "caddy.prerequisites",
@@ -48,104 +59,41 @@ def inspect(look: Look) -> Iterator[Finding]:
         yield check_enabled(look)
 
 
-def check_keyring(look: Look) -> Finding:
-    """The keyring holds the pinned key and no other, able to sign now; else it is fetched again, and checked first."""
-    pinned = look.answers.caddy.key_fingerprint
-    state = look.server.read(KEYRING)
-    now = datetime.fromtimestamp(look.server.now(), UTC)
-    wrong = judge(read_keyring(state.content), pinned, now) if state else "it is missing"
-    if state and state.mode & 0o444 != 0o444:
-        wrong = wrong or "apt cannot read it"
-    if not wrong:
-        return Finding("caddy.keyring", Level.OK, f"apt trusts Caddy's key {short(pinned)} for its repository alone")
-    url = f"{look.answers.caddy.repository}/gpg.key"
-    fetched = look.server.fetch(url, FETCH_TIMEOUT_S)
-    if fetched.status != 200:
-        return Finding(
-            "caddy.keyring",
-            Level.BLOCKED,
-            f"the repository's key could not be fetched: {fetched.error or fetched.status}",
-            remedy=f"does this server reach the internet? curl -v {url}",
-            evidence={"url": url},
-        )
-    refused = judge(read_keyring(fetched.body), pinned, now)
-    binary = dearmor(fetched.body)
-    if refused or binary is None:
-        return Finding(
-            "caddy.keyring",
-            Level.BLOCKED,
-            f"the key at {url} is refused: {refused or 'it is no OpenPGP key'}",
-            remedy="ask Caddy's maintainers before you trust another key (caddy.key_fingerprint in the answers)",
-            evidence={"pinned": pinned, "found": [key.fingerprint for key in read_keyring(fetched.body)]},
-        )
-    return Finding(
-        "caddy.keyring",
-        Level.DRIFT,
-        f"apt's copy of Caddy's key: {wrong}",
-        evidence={"fingerprint": pinned},
-        fix=(Write(KEYRING, binary, f"the key {short(pinned)}, checked against the pinned one", binary=True),),
-    )
-
-
-def judge(keys: tuple[Key, ...], pinned: str, now: datetime) -> str:
-    """What is wrong with a keyring, or "": one key, the pinned one, and live."""
-    if not keys:
-        return "it is no OpenPGP key"
-    others = [key.fingerprint for key in keys if key.fingerprint != pinned]
-    if others:
-        return f"its fingerprint is {others[0]}, and not the pinned {pinned}"
-    if not keys[0].signs(now):
-        return "it has expired or was revoked"
-    return ""
-
-
-def short(fingerprint: str) -> str:
-    return f"…{fingerprint[-16:]}"
-
-
-def check_list(look: Look) -> Finding:
-    base = repository_of(look)
-    wanted = (
-        "# Source: Caddy\n# Site: https://github.com/caddyserver/caddy\n# Repository: Caddy / stable\n"
-        f"# Description: Fast, multi-platform web server with automatic HTTPS\n\ndeb {base}\n\ndeb-src {base}\n"
-    )
-    state = look.server.read(LIST)
-    if state is not None and has_entry(look, state):
-        return Finding("caddy.list", Level.OK, f"apt knows {look.answers.caddy.repository}")
-    return Finding(
-        "caddy.list",
-        Level.DRIFT,
-        "apt does not know Caddy's repository" if state is None else f"{LIST} says something else",
-        fix=(Write(LIST, wanted.encode(), "Caddy's own repository, signed by that key alone"),),
-    )
-
-
-def repository_of(look: Look) -> str:
-    return f"[signed-by={KEYRING}] {look.answers.caddy.repository}/deb/debian any-version main"
-
-
-def has_entry(look: Look, state: FileState) -> bool:
-    return f"deb {repository_of(look)}" in _entries(state.text)
-
-
-def _entries(text: str) -> set[str]:
-    return {" ".join(line.split()) for line in text.splitlines() if line.strip() and not line.startswith("#")}
-
-
-def refresh(look: Look) -> Run:
+def refresh(look: Look, entry: Entry | None = None) -> Run:
     why = "fetch the index of Caddy's repository, and of no other"
+    if entry is not None and entry.path != LIST:
+        return refresh_one(entry.path, why)
     return replace(refresh_one(LIST, why), otherwise=without_list(look))
 
 
-def without_list(look: Look) -> tuple[Action, ...]:
-    """Where apt refuses the index, it is not left to ask there again: the list is as it was before ours."""
-    state = look.server.read(LIST)
-    if state is None or look.owned.is_written(LIST):
-        return (Remove(LIST, "apt refuses this repository's index: it is not asked there again"),)
-    if state.kind != "file" or has_entry(look, state):
-        return ()
-    why = "apt refuses the new repository's index: the list is put back"
-    return (Write(LIST, state.content, why, mode=state.mode, owner=state.owner, group=state.group),)
+def check_others(look: Look, caddy: Package) -> Iterator[Finding]:
+    """A Caddy that is not the package's, and what forbids the package's."""
+    unit = look.server.units(SERVICE)[SERVICE]
+    runs = _PATH.search(unit.properties.get("ExecStart", ""))
+    program, file = runs[1] if runs else "", unit.properties.get("FragmentPath", "")
+    if not caddy.installed and unit.load == "masked":
+        yield masked()
+    elif unit.load == "loaded" and (not caddy.installed or program not in ("", PROGRAM)):
+        evidence = {"unit": file, "program": program}
+        if caddy.installed:
+            yield Finding(
+                "caddy.custom_build",
+                Level.WARN,
+                f"caddy.service runs {program}, which is not the package's: no update of the system reaches it",
+                f"to go back to the package's: systemctl cat {SERVICE}; take out the lines that name {program}; "
+                "sudo systemctl daemon-reload",
+                evidence,
+            )
+        elif not caddy.half_configured:
+            yield Finding(
+                "caddy.custom_build",
+                Level.BLOCKED,
+                f"there is a Caddy that no package brought: {program or 'unknown'}, run by {file or SERVICE}",
+                f"to have the package take its place: sudo systemctl disable --now {SERVICE}; "
+                f"sudo mv {file or '/etc/systemd/system/caddy.service'} {program or '/usr/local/bin/caddy'} /root/; "
+                "sudo systemctl daemon-reload; then run this again (/etc/caddy stays)",
+                evidence,
+            )
 
 
 def package_makes(look: Look) -> tuple[Effect, ...]:
@@ -170,33 +118,79 @@ def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...], *, again: b
     return install((*names, "caddy"), "Caddy, as its makers package it", makes, undoes, again=again)
 
 
-def to_install(look: Look, missing: tuple[str, ...]) -> Finding:
+def to_install(look: Look, missing: tuple[str, ...], entry: Entry | None) -> Finding:
     return Finding(
         "caddy.package",
         Level.DRIFT,
         "Caddy is not installed",
-        fix=(refresh(look), install_caddy(missing, package_makes(look))),
+        fix=(refresh(look, entry), install_caddy(missing, package_makes(look))),
     )
 
 
-def to_finish(look: Look, half: tuple[str, ...], missing: tuple[str, ...], *, installed: bool) -> Finding:
+def to_finish(
+    look: Look, half: tuple[str, ...], missing: tuple[str, ...], entry: Entry | None, *, installed: bool
+) -> Finding:
     """An installation that was cut off; what it had not come to is installed after."""
     if installed:
         rest = install(missing, "what the repository's own instructions ask for", again=True)
     elif "caddy" in half:
-        rest = install_caddy(missing, (UnitIs("caddy.service", active=True, enabled=True),), again=True)
+        rest = install_caddy(missing, (UnitIs(SERVICE, active=True, enabled=True),), again=True)
     else:
         rest = install_caddy(missing, package_makes(look), again=True)
     return Finding(
         "caddy.package",
         Level.DRIFT,
         f"only half installed: {', '.join(half)}; an earlier installation was cut off",
-        fix=(refresh(look), finish_cut_off(), rest),
+        fix=(refresh(look, entry), finish_cut_off(), rest),
     )
 
 
-def check_origin(look: Look, version: str) -> Finding:
-    offered = look.server.offered(look.answers.caddy.repository, "caddy")
+def check_version(look: Look, caddy: Package, entry: Entry | None) -> Iterator[Finding]:
+    """Caddy is upgraded where our Caddyfile needs that, and not for being old."""
+    offered = look.server.offered(entry.uri if entry else look.answers.caddy.repository, "caddy")
+    too_old = lacking(look, caddy.version)
+    if too_old:
+        yield check_upgrade(look, caddy, entry, offered)
+        return
+    if caddy.held:
+        yield Finding(
+            "caddy.held",
+            Level.WARN,
+            f"the package caddy is on hold at {caddy.version}: no security update reaches it",
+            "if that is over: sudo apt-mark unhold caddy; sudo apt-get install --only-upgrade caddy",
+        )
+    yield check_origin(caddy.version, offered)
+    last = newest(offered)
+    if caddy.version in offered and numbers(last) > numbers(caddy.version):
+        summary = f"Caddy {last} is there; nothing here needs it: sudo apt-get install --only-upgrade caddy"
+        yield Finding("caddy.newer", Level.INFO, summary, evidence={"version": caddy.version, "newest": last})
+
+
+def check_upgrade(look: Look, caddy: Package, entry: Entry | None, offered: tuple[str, ...]) -> Finding:
+    """Ubuntu's own archive has a Caddy of 2022, which does not understand our Caddyfile."""
+    too_old = lacking(look, caddy.version)
+    wanted = too_old[-1].version
+    lacks = "; ".join(need.what for need in too_old)
+    summary = f"Caddy {caddy.version} is too old, {wanted} is needed: it lacks {lacks}"
+    evidence = {"version": caddy.version, "needed": wanted, "lacks": [need.what for need in too_old]}
+    if caddy.held:
+        remedy = "it is on hold; to let it be upgraded: sudo apt-mark unhold caddy; then run this again"
+        return Finding("caddy.held", Level.BLOCKED, summary, remedy, evidence)
+    if offered and lacking(look, newest(offered)):
+        repository = entry.uri if entry else look.answers.caddy.repository
+        summary += f", and {repository} has {newest(offered)} at most"
+        remedy = "see whether the mirror is up to date: sudo apt-get update; apt-cache policy caddy; or leave "
+        remedy += "caddy.repository out of the answers, for Caddy's own"
+        return Finding("caddy.too_old", Level.BLOCKED, summary, remedy, evidence)
+    why = f"upgrade Caddy, which is restarted once: {wanted} is needed"
+    makes = (UnitIs(SERVICE, active=True, enabled=True), PackageIs("caddy", True, wanted))
+    upgrade = install(("caddy",), why, makes)
+    # An older version may be had nowhere any more, and a newer one does all that it did.
+    kept = replace(upgrade, undo=(), makes=makes, impact=Impact.RESTART_CADDY)
+    return Finding("caddy.package", Level.DRIFT, summary, evidence=evidence, fix=(refresh(look, entry), kept))
+
+
+def check_origin(version: str, offered: tuple[str, ...]) -> Finding:
     if not offered or version in offered:
         source = "its own repository" if offered else "a source that apt's lists do not name any more"
         return Finding("caddy.package", Level.OK, f"Caddy {version} from {source}", evidence={"version": version})
@@ -204,22 +198,26 @@ def check_origin(look: Look, version: str) -> Finding:
         "caddy.package",
         Level.WARN,
         f"Caddy {version} is not from its own repository (there: {', '.join(offered[-3:])})",
-        remedy="to take the repository's: sudo apt-get install --reinstall caddy",
+        remedy=f"to take the repository's: sudo apt-get install --allow-downgrades caddy={newest(offered)}",
         evidence={"version": version, "offered": list(offered[-5:])},
     )
 
 
+def masked() -> Finding:
+    return Finding(
+        "caddy.service",
+        Level.BLOCKED,
+        "caddy.service is masked: somebody has forbidden it to run",
+        remedy="if that is over: sudo systemctl unmask caddy.service; then run this again",
+    )
+
+
 def check_enabled(look: Look) -> Finding:
-    unit = look.server.units("caddy.service")["caddy.service"]
+    unit = look.server.units(SERVICE)[SERVICE]
     if unit.is_enabled:
         return Finding("caddy.service", Level.OK, "caddy.service is enabled")
     if unit.enabled.startswith("masked"):
-        return Finding(
-            "caddy.service",
-            Level.BLOCKED,
-            "caddy.service is masked: somebody has forbidden it to run",
-            remedy="if that is over: sudo systemctl unmask caddy.service",
-        )
+        return masked()
     enabled = UnitIs("caddy.service", enabled=True)
     undo = Run(("systemctl", "disable", "caddy.service"), "", makes=(UnitIs("caddy.service", enabled=False),))
     return Finding(

@@ -6,11 +6,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .. import paths
-from ..apt import finish_cut_off, install, refresh_all
+from ..apt import finish_cut_off, install, refresh_system
 from ..engine import Look, Step
-from ..model import Action, Finding, FirewallIs, Level, RuleIs, Run
-from ..parse.ufw import UfwRule, decide
+from ..model import Action, Finding, FirewallIs, Level, Run
+from ..parse.ufw import UfwRule
 from ..questions import Choice, Kind, Question
+from ..rules import (
+    ANYWHERE,
+    LETS_IN,
+    Rules,
+    Verdict,
+    check_ipv6,
+    denied,
+    is_all_loaded,
+    is_there,
+    limited,
+    openings,
+    read_opening,
+    refused_before,
+    said,
+)
 from ..safety import arm, clear_away, prove_and_disarm
 from ..server import Firewall
 from ..ssh import find_ssh_ports
@@ -26,8 +41,10 @@ def inspect(look: Look) -> Iterator[Finding]:
         )
         return
     ports = find_ssh_ports(look).ports
-    findings = [*check_package(look, firewall), *check_ssh(look, firewall, ports), *check_services(look, firewall)]
-    findings += [*check_leftovers(look, firewall), *check_incoming(look, firewall), check_enabled(firewall)]
+    rules = Rules(look, firewall)
+    findings = [*check_package(look, firewall), *check_ipv6(look, firewall), *check_ssh(look, rules, ports)]
+    findings += [*check_services(look, rules), *check_leftovers(look, firewall)]
+    findings += [*check_incoming(look, rules), check_enabled(rules, (443, *ports))]
     changing = [finding for finding in findings if finding.level is Level.DRIFT]
     unproved = look.server.read(paths.UNCONFIRMED) is not None
     if not changing and not unproved:
@@ -67,79 +84,52 @@ def check_package(look: Look, firewall: Firewall) -> Iterator[Finding]:
             "firewall.package",
             Level.DRIFT,
             "ufw is not installed",
-            fix=(refresh_all(), install(("ufw",), "the firewall's tool")),
+            fix=(refresh_system(look.server), install(("ufw",), "the firewall's tool")),
         )
 
 
-def families(firewall: Firewall) -> tuple[int, ...]:
-    return (4, 6) if firewall.defaults.ipv6 else (4,)
-
-
-def verdicts(
-    firewall: Firewall, port: int, protocol: str, source: str | None = None, interface: str | None = None
-) -> list[tuple[str, UfwRule | None]]:
-    """What the rules say for this port, once a family; from anywhere, or from this source alone."""
-    asked = families(firewall) if source is None else ((6,) if ":" in source else (4,))
-    return [decide(firewall.rules, firewall.defaults, port, protocol, source, interface, family) for family in asked]
-
-
-def lets_in(
-    firewall: Firewall, port: int, protocol: str, source: str | None = None, interface: str | None = None
-) -> bool:
-    found = verdicts(firewall, port, protocol, source, interface)
-    return all(action in ("allow", "limit") and rule is not None for action, rule in found)
-
-
-def allow(port: str, protocol: str, comment: str, why: str, source: str | None = None) -> Run:
-    """The rule as its command. ufw keeps comments in single quotes: none can be in one (answers refuse it)."""
-    plain = (f"{port}/{protocol}",)
-    words = ("from", source, "to", "any", "port", port, "proto", protocol) if source else plain
-    effect = RuleIs(port, protocol, source, comment)
-    gone = RuleIs(port, protocol, source, present=False)
-    return Run(
-        ("ufw", "allow", *words, *(("comment", comment) if comment else ())),
-        why,
-        undo=(Run(("ufw", "delete", "allow", *words), f"take back: {why}", makes=(gone,)),),
-        makes=(effect,),
-    )
-
-
-def denied(firewall: Firewall, port: int, protocol: str) -> Finding | None:
-    """An operator's own rule that denies this port: theirs to decide."""
-    for action, rule in verdicts(firewall, port, protocol):
-        if rule is not None and action in ("deny", "reject"):
-            return Finding(
-                "firewall.denied",
-                Level.BLOCKED,
-                f"a rule of yours denies {port}/{protocol} ({rule.action} {_words(rule)}, IPv{rule.family})",
-                remedy=f"if it may go: sudo ufw delete {rule.action} {_words(rule)}; then run this again",
-                evidence={"rule": f"{rule.action} {_words(rule)}", "comment": rule.comment},
-            )
-    return None
-
-
-def _words(rule: UfwRule) -> str:
-    return rule.port if rule.protocol == "any" else f"{rule.port}/{rule.protocol}"
-
-
-def check_ssh(look: Look, firewall: Firewall, ports: tuple[int, ...]) -> Iterator[Finding]:
-    operator = look.operator
+def check_ssh(look: Look, rules: Rules, ports: tuple[int, ...]) -> Iterator[Finding]:
     for port in ports:
-        if lets_in(firewall, port, "tcp"):
-            yield Finding("firewall.ssh_port", Level.OK, f"SSH ({port}/tcp) is allowed", evidence={"port": port})
-        elif operator is not None and operator.port == port and lets_in(firewall, port, "tcp", operator.address):
-            summary = f"SSH ({port}/tcp) is allowed from {operator.address}, where you are, by a rule of yours"
-            yield Finding("firewall.ssh_port", Level.OK, summary, evidence={"port": port})
-        elif (finding := denied(firewall, port, "tcp")) is not None:
+        operator = look.operator.address if look.operator is not None and look.operator.port == port else None
+        from_here = rules.verdicts(port, "tcp", operator) if operator else ()
+        verdicts = rules.verdicts(port, "tcp")
+        some = rules.some_are_let_in(port, "tcp")
+        evidence = {"port": port}
+        if (finding := denied(rules, from_here, port, "tcp")) is not None:
             yield finding
+        elif all(one.lets_in for one in verdicts):
+            limit = next((one.rule for one in verdicts if one.action == "limit"), None)
+            more = f", by your rule “{said(limit)}”: the limit stays" if limit else ""
+            yield Finding("firewall.ssh_port", Level.OK, f"SSH ({port}/tcp) is allowed{more}", evidence=evidence)
+        elif from_here and all(one.lets_in for one in from_here) and not lacks_a_family(verdicts, some):
+            summary = f"SSH ({port}/tcp) is allowed from {operator}, where you are, by a rule of yours"
+            yield Finding("firewall.ssh_port", Level.OK, summary, evidence=evidence)
+        elif (finding := denied(rules, verdicts, port, "tcp")) is not None:
+            yield finding
+        elif look.operator is None and some:
+            where = ", ".join(dict.fromkeys(rule.sources for rule in some))
+            summary = f"SSH ({port}/tcp) is allowed {where} alone, by rules of yours"
+            yield Finding("firewall.ssh_port", Level.OK, summary, evidence=evidence)
         else:
             yield Finding(
                 "firewall.ssh_port",
                 Level.DRIFT,
-                f"SSH ({port}/tcp) is not allowed yet",
-                evidence={"port": port},
-                fix=(allow(str(port), "tcp", "SSH", "keep SSH possible, before anything is closed"),),
+                f"SSH ({port}/tcp) is not allowed yet{by_family(verdicts)}",
+                evidence=evidence,
+                fix=openings(verdicts, str(port), "tcp", "SSH", "keep SSH possible, before anything is closed"),
             )
+
+
+def lacks_a_family(verdicts: Sequence[Verdict], some: Sequence[UfwRule]) -> bool:
+    """True where anybody gets in by one family, and no rule says anything of the other."""
+    missing = {one.visit.family for one in verdicts if one.rule is None}
+    return any(one.lets_in for one in verdicts) and bool(missing - {rule.family for rule in some})
+
+
+def by_family(verdicts: Sequence[Verdict]) -> str:
+    """Which family is meant, where the other has its rule."""
+    missing = [one.visit.family for one in verdicts if not one.lets_in]
+    return f" by IPv{missing[0]}" if len(missing) < len(verdicts) else ""
 
 
 def wanted(look: Look) -> Iterator[tuple[str, str, str, str | None, str]]:
@@ -155,29 +145,37 @@ def wanted(look: Look) -> Iterator[tuple[str, str, str, str | None, str]]:
         yield str(rule.port), rule.protocol, rule.comment, source, "firewall.allow"
 
 
-def check_services(look: Look, firewall: Firewall) -> Iterator[Finding]:
+def check_services(look: Look, rules: Rules) -> Iterator[Finding]:
     for port, protocol, comment, source, key in wanted(look):
-        first = int(port.split(":")[0])
         where = f" from {source}" if source else ""
-        if lets_in(firewall, first, protocol, source.split("/")[0] if source else None):
+        judged = list(rules.of_all(port, protocol, source))
+        shut = [(number, verdicts) for number, verdicts in judged if not all(one.lets_in for one in verdicts)]
+        blocked = (denied(rules, verdicts, number, protocol) for number, verdicts in shut)
+        if not shut:
             yield Finding(key, Level.OK, f"{port}/{protocol} is allowed{where}")
-        elif (finding := denied(firewall, first, protocol)) is not None:
+            for number, verdicts in judged if key != "firewall.allow" else ():
+                yield from limited(verdicts, number, protocol)
+                yield from refused_before(rules, number, protocol)
+        elif (finding := next((one for one in blocked if one is not None), None)) is not None:
             yield finding
         else:
             name = comment or "a rule of the answers"
             why = f"let {comment or 'this'} in{where}"
-            fix: tuple[Action, ...] = (allow(port, protocol, comment, why, source),)
-            yield Finding(key, Level.DRIFT, f"{port}/{protocol} ({name}) is not allowed yet{where}", fix=fix)
+            verdicts = shut[0][1] if len(judged) == 1 else ()
+            fix: tuple[Action, ...] = openings(verdicts, port, protocol, comment, why, source)
+            summary = f"{port}/{protocol} ({name}) is not allowed yet{where}{by_family(verdicts) if verdicts else ''}"
+            yield Finding(key, Level.DRIFT, summary, fix=fix)
 
 
 def check_leftovers(look: Look, firewall: Firewall) -> Iterator[Finding]:
     """Rules that we made and no answer wants any more: another mode's port 80. SSH's are never taken away."""
-    kept = {allow(port, protocol, comment, "", source).argv for port, protocol, comment, source, _ in wanted(look)}
+    kept = {(port, protocol, source) for port, protocol, _, source, _ in wanted(look)}
     for argv, undo in look.owned.commands:
-        if argv[:2] != ("ufw", "allow") or argv in kept or argv[-1] == "SSH":
-            continue
-        rule = read_allow(argv)
+        rule = read_opening(argv) if argv[:1] == ("ufw",) and argv[1] in LETS_IN and argv[-1] != "SSH" else None
         if rule is None or not is_there(firewall, rule):
+            continue
+        source = None if rule.source in ANYWHERE.values() else rule.source
+        if (rule.port, rule.protocol, source) in kept:
             continue
         yield Finding(
             "firewall.rule_left",
@@ -190,28 +188,9 @@ def check_leftovers(look: Look, firewall: Firewall) -> Iterator[Finding]:
         )
 
 
-def read_allow(argv: tuple[str, ...]) -> RuleIs | None:
-    """The rule that a command of `allow` made."""
-    words = argv[2:]
-    if "comment" in words:
-        words = words[: words.index("comment")]
-    if words[:1] == ("from",) and len(words) == 8:
-        return RuleIs(words[5], words[7], words[1])
-    port, _, protocol = words[0].partition("/")
-    return RuleIs(port, protocol) if protocol else None
-
-
-def is_there(firewall: Firewall, rule: RuleIs) -> bool:
-    return any(
-        (known.action, known.port, known.protocol) == ("allow", rule.port, rule.protocol)
-        and known.source in (rule.source or "0.0.0.0/0", rule.source or "::/0")
-        and known.direction == "in"
-        for known in firewall.rules
-    )
-
-
-def check_incoming(look: Look, firewall: Firewall) -> Iterator[Finding]:
+def check_incoming(look: Look, rules: Rules) -> Iterator[Finding]:
     """What the default does with all other packets, and whom that cuts off."""
+    firewall = rules.firewall
     if firewall.defaults.input != "allow":
         yield Finding("firewall.incoming", Level.OK, f"incoming is {firewall.defaults.input} by default")
     else:
@@ -233,10 +212,15 @@ def check_incoming(look: Look, firewall: Firewall) -> Iterator[Finding]:
     closed = firewall.enabled and firewall.defaults.input != "allow"
     expected = {int(port.split(":")[0]) for port, *_ in wanted(look)}
     for port, program in others_that_listen(look):
-        opened = lets_in(firewall, port, "tcp")
         if port in expected:
             continue
-        if opened and closed:
+        opened = rules.let_in(port, "tcp")
+        some = () if opened else rules.some_are_let_in(port, "tcp")
+        if some:
+            where = ", ".join(dict.fromkeys(rule.sources for rule in some))
+            summary = f"{port}/tcp ({program or 'unknown'}) is reachable {where} alone, by a rule of yours"
+            yield Finding("firewall.partly_open", Level.INFO, summary, evidence={"port": port, "program": program})
+        elif opened and closed:
             yield Finding("firewall.other_open", Level.INFO, f"{port}/tcp ({program}) is open too, by a rule of yours")
         elif not opened and not closed:
             yield Finding(
@@ -279,14 +263,15 @@ def _label(rule: dict[str, object]) -> str:
     return f"{rule['port']}/{rule.get('protocol', 'tcp')} {rule.get('comment', '')}{where}".strip()
 
 
-def check_enabled(firewall: Firewall) -> Finding:
-    if firewall.enabled and firewall.loaded is not False:
+def check_enabled(rules: Rules, ports: tuple[int, ...]) -> Finding:
+    firewall = rules.firewall
+    if firewall.enabled and firewall.loaded is not False and is_all_loaded(rules, ports):
         return Finding("firewall.enabled", Level.OK, "ufw is on, also after reboots")
     if firewall.enabled:
         return Finding(
             "firewall.enabled",
             Level.DRIFT,
-            "ufw is on in its file, but its rules are not loaded",
+            "ufw is on in its file, but its rules are not loaded as its files have them",
             fix=(Run(("ufw", "reload"), "load ufw's rules", makes=(FirewallIs(active=True),)),),
         )
     off = Run(("ufw", "--force", "disable"), "switch the firewall off again", makes=(FirewallIs(active=False),))

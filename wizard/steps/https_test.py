@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +14,11 @@ from .. import acme
 from ..caddyfile import serves_http
 from ..endpoint import endpoint_host, own_address, url_host
 from ..engine import Look, Step
+from ..evidence import Witness
 from ..model import Finding, TestRow
 from ..parse.netfilter import Packet, evaluate
 from ..paths import ROOT_CERTIFICATE
-from ..server import Request, Response, Target
+from ..server import Reach, Request, Response, Target
 from ..ssh import find_ssh_ports
 from ..vllm import Vllm, find_vllm
 
@@ -29,6 +30,8 @@ FOREIGN = "not-this-server.invalid"
 CHAT = "/v1/chat/completions"
 ROUTES = (CHAT, "/v1/completions", "/v1/embeddings")
 NO_SUCH_ROUTE = (400, 404, 405, 501)
+AT_ONCE_MS = 1
+NO_ANSWER = "no answer in time"
 MODERN = ("TLSv1.2", "TLSv1.3")
 
 
@@ -43,6 +46,7 @@ class Endpoint:
     vllm: Vllm
     address: str
     host: str
+    silent: dict[int, Response] = field(default_factory=dict)
 
     @property
     def ca_file(self) -> str | None:
@@ -68,8 +72,17 @@ class Endpoint:
             timeout_s=timeout_s,
         )
 
+    @property
+    def witness(self) -> Witness:
+        return Witness(self.look, self.vllm)
+
     def ask(self, request: Request) -> Response:
-        return self.look.server.exchange(request)
+        """Silence is waited for once: where not even a connection came in time, none is tried again."""
+        known = self.silent.get(request.port)
+        response = known or self.look.server.exchange(request)
+        if response.error == NO_ANSWER and not response.tls_version:
+            self.silent[request.port] = replace(response, ms=0.0)
+        return response
 
 
 def inspect(look: Look) -> Iterator[Finding]:
@@ -104,24 +117,27 @@ def row(name: str, verdict: Verdict, ms: float) -> TestRow:
 def prove_tls(endpoint: Endpoint) -> Iterator[TestRow]:
     """Names, dates and chain are checked by the TLS library itself, against the CA that clients are given."""
     response = endpoint.ask(endpoint.request("/v1/models"))
-    remedy = "is Caddy running? systemctl status caddy; its log: journalctl -u caddy -n 30"
-    good = response.tls_version in MODERN
     if endpoint.ca_file is None:
-        yield from prove_untrusted(endpoint, response, remedy)
+        yield from prove_untrusted(endpoint, response)
         return
-    detail = f"{response.tls_version}; the certificate is right for {endpoint.host}"
-    yield row("tls.handshake", (good, detail if good else response.error, remedy), response.ms)
-    trust = f"clients trust {endpoint.ca_file}: run sudo vllm-https-setup repair where that is out of date"
+    good = response.tls_version in MODERN
     who = endpoint.ca_file or "the system's certificate store"
-    yield row("tls.trusted", (good, f"accepted with {who}" if good else response.error, trust), response.ms)
+    details = {
+        "tls.handshake": f"{response.tls_version}; the certificate is right for {endpoint.host}",
+        "tls.trusted": f"accepted with {who}",
+    }
+    for name, detail in details.items():
+        remedy = None if good else endpoint.witness.remedy(name, response)
+        yield row(name, (good, detail if good else response.error, remedy), response.ms)
 
 
-def prove_untrusted(endpoint: Endpoint, response: Response, remedy: str) -> Iterator[TestRow]:
+def prove_untrusted(endpoint: Endpoint, response: Response) -> Iterator[TestRow]:
     """Where the root can't be known (a private or staging CA): names and dates, read from the certificate."""
     now = datetime.fromtimestamp(endpoint.look.server.now(), UTC)
     wrong = acme.judge_certificate(response.certificate, endpoint.host, now) if response.certificate else response.error
     good = response.tls_version in MODERN and not wrong
     detail = f"{response.tls_version}; names and dates are right for {endpoint.host}" if good else wrong
+    remedy = None if good else endpoint.witness.remedy("tls.handshake", Response(0, error=wrong))
     yield row("tls.handshake", (good, detail, remedy), response.ms)
     staging = acme.is_staging(endpoint.look)
     why = "the staging CA is trusted by nobody" if staging else "the root of this private CA is not known here"
@@ -131,8 +147,9 @@ def prove_untrusted(endpoint: Endpoint, response: Response, remedy: str) -> Iter
 def unauthorized(endpoint: Endpoint) -> tuple[Verdict, float]:
     response = endpoint.ask(endpoint.request("/v1/models"))
     detail = response.error or f"{response.status} without a key"
-    remedy = "is VLLM_API_KEY in vLLM's env file, and was vLLM restarted since? systemctl restart vllm.service"
-    return (response.status == 401, detail, remedy), response.ms
+    if response.status == 401:
+        return (True, detail, None), response.ms
+    return (False, detail, endpoint.witness.remedy("api.unauthorized", response)), response.ms
 
 
 def list_models(endpoint: Endpoint) -> tuple[str | None, TestRow]:
@@ -140,9 +157,10 @@ def list_models(endpoint: Endpoint) -> tuple[str | None, TestRow]:
     response = endpoint.ask(endpoint.request("/v1/models", key=True))
     names = [str(one.get("id")) for one in _json(response).get("data", []) if isinstance(one, dict)]
     model = (names[0] if names else None) if wanted == "auto" else wanted
-    remedy = "a 401 here: the key in the env file is not the one vLLM was started with; 502: vLLM does not answer"
     if response.status != 200 or model not in names:
         detail = response.error or f"{response.status}; models: {', '.join(names) or 'none'}"
+        direct = endpoint.witness.asks_itself() if response.status == 401 else None
+        remedy = endpoint.witness.remedy("api.models", response, models=tuple(names), direct=direct)
         return model, row("api.models", (False, detail, remedy), response.ms)
     return model, row("api.models", (True, f"200; lists {model}", None), response.ms)
 
@@ -171,11 +189,13 @@ def ask_chat(endpoint: Endpoint, model: str | None) -> tuple[str, TestRow]:
     # Where no route is there, the chat's answer is the one that says why.
     first = answers[0] if answers[-1].status in NO_SUCH_ROUTE else answers[-1]
     said = _said(_json(first))
-    remedy = "ask vLLM itself: sudo journalctl -u vllm.service -n 30"
-    if first.error == "no answer in time":
-        return route, row("api.chat", (None, f"no answer within {timeout} s: busy is not broken", None), first.ms)
-    detail = said if said else first.error or f"{first.status}: {first.body[:120].decode('utf-8', 'replace')}"
-    return route, row("api.chat", (first.status == 200 and bool(said), detail, remedy), first.ms)
+    if first.status == 200 and said:
+        return route, row("api.chat", (True, said, None), first.ms)
+    remedy = endpoint.witness.remedy("api.chat", first)
+    if first.error == NO_ANSWER:
+        return route, row("api.chat", (None, f"no answer within {timeout} s: busy is not broken", remedy), first.ms)
+    detail = said or first.error or f"{first.status}: {first.body[:120].decode('utf-8', 'replace')}"
+    return route, row("api.chat", (False, detail, remedy), first.ms)
 
 
 def _said(answer: dict[str, Any]) -> str:
@@ -208,16 +228,20 @@ def ask_stream(endpoint: Endpoint, model: str | None, route: str) -> TestRow:
     body = payload(endpoint, model, route, stream=True)
     timeout = endpoint.look.answers.test.timeout
     response = endpoint.ask(endpoint.request(route, key=True, body=body, timeout_s=timeout))
-    if response.error == "no answer in time":
-        return row("api.stream", (None, f"no answer within {timeout} s: busy is not broken", None), response.ms)
-    events = [at for at, piece in response.pieces for line in piece.splitlines() if _is_piece(line)]
-    remedy = "something between client and vLLM buffers: no compression and no flush delay for text/event-stream"
     if response.status != 200:
+        remedy = endpoint.witness.remedy("api.stream", response)
+        if response.error == NO_ANSWER:
+            return row("api.stream", (None, f"no answer within {timeout} s: busy is not broken", remedy), response.ms)
         return row("api.stream", (False, response.error or f"{response.status}", remedy), response.ms)
+    events = [at for at, piece in response.pieces for line in piece.splitlines() if _is_piece(line)]
     if len(events) < 2:
         return row("api.stream", (None, f"{len(events)} piece(s): too few to tell", None), response.ms)
     detail = f"{len(events)} pieces; first after {events[0]:.0f} ms, last after {events[-1]:.0f} ms"
-    return row("api.stream", (events[0] < events[-1], detail, remedy), response.ms)
+    # What was collected first arrives in several TLS records all the same, a few microseconds apart.
+    collected = response.header("Content-Length") is not None
+    if not collected and events[-1] - events[0] >= AT_ONCE_MS:
+        return row("api.stream", (True, detail, None), response.ms)
+    return row("api.stream", (False, detail, endpoint.witness.remedy("api.stream", response)), response.ms)
 
 
 def _is_piece(line: bytes) -> bool:
@@ -229,18 +253,20 @@ def prove_blocked(endpoint: Endpoint) -> TestRow:
     asked = [(path, endpoint.request(path)) for path in BLOCKED_PATHS]
     asked.append((f"Host {FOREIGN}", replace(endpoint.request("/v1/models", key=False), host=FOREIGN)))
     stranger = replace(endpoint.request("/v1/models"), host=FOREIGN, server_name=FOREIGN, ca_file=None)
-    wrong, ms = [], 0.0
+    wrong: list[tuple[str, Response]] = []
+    ms = 0.0
     for name, request in asked:
         response = endpoint.ask(request)
         ms += response.ms
         if response.status != 404:
-            wrong.append(f"{name}: {response.status or response.error}")
+            wrong.append((name, response))
     response = endpoint.ask(stranger)
     if response.status not in (0, 404):
-        wrong.append(f"SNI {FOREIGN}: {response.status}")
-    remedy = "something else than /v1/* is served: sudo vllm-https-setup repair puts the Caddyfile right"
+        wrong.append((f"SNI {FOREIGN}", response))
     if wrong:
-        return row("api.blocked", (False, "; ".join(wrong[:4]), remedy), ms)
+        detail = "; ".join(f"{name}: {response.status or response.error}" for name, response in wrong[:4])
+        name, response = wrong[0]
+        return row("api.blocked", (False, detail, endpoint.witness.remedy("api.blocked", response, asked=name)), ms)
     return row("api.blocked", (True, f"404 for {len(asked)} other paths and Hosts; unknown SNI refused", None), ms)
 
 
@@ -251,8 +277,12 @@ def prove_redirect(endpoint: Endpoint) -> TestRow:
     response = endpoint.ask(plain)
     where = response.header("Location") or ""
     good = response.status in (301, 308) and where.startswith("https://")
-    detail = f"{response.status} to {where}" if good else response.error or f"{response.status} {where}"
-    return row("http.redirect", (good, detail, "is port 80 Caddy's? sudo ss -ltnp 'sport = :80'"), response.ms)
+    if good:
+        return row("http.redirect", (True, f"{response.status} to {where}", None), response.ms)
+    detail = response.error or f"{response.status} {where}".strip()
+    return row(
+        "http.redirect", (False, detail, endpoint.witness.remedy("http.redirect", response, port=80)), response.ms
+    )
 
 
 # ── packets ──
@@ -269,32 +299,40 @@ def prove_net(look: Look, vllm: Vllm) -> Iterator[TestRow]:
     answers = {reached.target: reached for reached in look.server.reach([*closed, *opened])}
     ms = max((reached.ms for reached in answers.values()), default=0.0)
     yield row("net.closed", judge_closed(look, vllm, [answers[one] for one in closed]), ms)
-    yield row("net.open", judge_open(look, [answers[one] for one in opened]), ms)
+    yield row("net.open", judge_open(look, vllm, [answers[one] for one in opened]), ms)
 
 
 def served_ports(look: Look) -> tuple[int, ...]:
     return (443, 80) if serves_http(look) else (443,)
 
 
-def judge_closed(look: Look, vllm: Vllm, reached: list[Any]) -> Verdict:
+def judge_closed(look: Look, vllm: Vllm, reached: list[Reach]) -> Verdict:
     """Closed: every listener is on loopback; or packets stay unanswered and no loaded rule lets any through."""
-    remedy = "sudo vllm-https-setup repair; until then: sudo systemctl stop vllm.service"
     answered = [one for one in reached if one.state == "open" and not _is_ours(look, one.target.port)]
     if answered:
         where = ", ".join(f"{one.target.address}:{one.target.port}" for one in answered)
-        return False, f"another machine reaches {where}", remedy
+        by = accepting_rule(look, answered[0].target.port) or ""
+        return False, f"another machine reaches {where}", _meant(look, vllm, "net.closed", answered[0], rule=by)
     states = ", ".join(sorted({f"{one.target.port} {one.state}" for one in reached}))
     if not vllm.listeners:
         return None, f"vLLM listens nowhere; packets from outside: {states}", None
     if not vllm.exposed:
         return True, f"vLLM listens on loopback alone; packets from outside: {states}", None
-    if any(one.state == "unknown" for one in reached):
-        return None, f"no packet could be sent: {reached[0].detail}", None
+    if unknown := [one for one in reached if one.state == "unknown"]:
+        return None, f"no packet could be sent: {unknown[0].detail}", _meant(look, vllm, "net.closed", unknown[0])
     for listener in vllm.exposed:
         if rule := accepting_rule(look, listener.port):
+            remedy = _meant(look, vllm, "net.closed", reached[0], rule=rule)
             return False, f"{listener} can be reached through a rule: {rule}", remedy
     exposed = ", ".join(str(one) for one in vllm.exposed)
     return True, f"{exposed} stay behind the firewall; packets from outside: {states}", None
+
+
+def _meant(look: Look, vllm: Vllm, name: str, reached: Reach, *, rule: str = "", verdict: str = "") -> str:
+    """What a packet's way means, by the firewall's state and the rule that decides."""
+    witness, target = Witness(look, vllm), reached.target
+    known: dict[str, Any] = {"state": reached.state, "address": target.address, "port": target.port}
+    return witness.remedy(name, **known, rule=rule, verdict=verdict, firewall=witness.firewall_is_on())
 
 
 def _is_ours(look: Look, port: int) -> bool:
@@ -316,15 +354,17 @@ def accepting_rule(look: Look, port: int) -> str | None:
     return None
 
 
-def judge_open(look: Look, reached: list[Any]) -> Verdict:
+def judge_open(look: Look, vllm: Vllm, reached: list[Reach]) -> Verdict:
     shut = [one for one in reached if one.state not in ("open", "unknown")]
     unknown = [one for one in reached if one.state == "unknown"]
     states = ", ".join(sorted({f"{one.target.port} {one.state}" for one in reached}))
     if shut and look.answers.firewall.manage:
         names = ", ".join(f"{one.target.address}:{one.target.port} {one.state}" for one in shut)
-        return False, names, "see the rules: sudo ufw status numbered; sudo vllm-https-setup repair"
+        first = shut[0]
+        verdict, rule = Witness(look, vllm).refuses(first.target.port, 6 if ":" in first.target.address else 4)
+        return False, names, _meant(look, vllm, "net.open", first, rule=rule, verdict=verdict)
     if unknown:
-        return None, f"no packet could be sent: {unknown[0].detail}", None
+        return None, f"no packet could be sent: {unknown[0].detail}", _meant(look, vllm, "net.open", unknown[0])
     return True, f"packets from outside: {states}", None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .. import acme, custom, existing, internal
+from .. import acme, custom, eab, existing, internal
 from ..caddy_service import loaded, stopped
 from ..caddyfile import PACKAGED_CADDYFILE, render_caddyfile
 from ..endpoint import find_hosts
@@ -46,6 +46,7 @@ def inspect(look: Look) -> Iterator[Finding]:
         yield from internal.clear_away(look)
     if mode != "custom":
         yield from custom.clear_away(look)
+    yield from eab.clear_away(look)
 
 
 def check_after(look: Look) -> Iterator[Finding]:
@@ -179,6 +180,8 @@ def ask(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
         if acme.is_other(look):
             yield Question("tls.acme_directory", "CA", Kind.TEXT)
             yield Question("tls.acme_ca_file", "CA's own root", Kind.PATH, otherwise="a public one")
+        if tls.eab_file or any(finding.key == "tls.eab" for finding in seen):
+            yield Question("tls.eab_file", "File of the CA's account", Kind.PATH, note="key id, MAC key: a line each")
     if tls.mode == "custom":
         yield Question("tls.certificate", "Certificate", Kind.PATH, needed=True, note="PEM, your own first")
         yield Question("tls.private_key", "Private key", Kind.PATH, needed=True)

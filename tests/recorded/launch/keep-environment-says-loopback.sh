@@ -1,0 +1,3 @@
+#!/bin/bash
+HOST="${HOST:-0.0.0.0}"
+exec vllm serve m --host "$HOST"

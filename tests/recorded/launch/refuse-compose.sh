@@ -1,0 +1,3 @@
+#!/bin/bash
+cd /opt/vllm
+exec docker compose up vllm

@@ -1,0 +1,2 @@
+#!/bin/bash
+exec vllm serve m --port 8000 --host

@@ -1,0 +1,2 @@
+#!/bin/bash
+exec supervisord -n -c /opt/vllm/supervisord.conf

@@ -1,0 +1,255 @@
+"""What preflight says of other things that rule this server's packets: firewalls, containers, forwarding, UDP.
+
+ufw is one of several programs that speak to the kernel. Where another one's rules come first, or need what ufw's
+defaults refuse, a person must know before anything is changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from .engine import Look
+from .model import Finding, Level
+from .parse.host import parse_base_chains, parse_own_tables, parse_udp
+from .parse.netfilter import Packet, Ruleset, evaluate, foreign_rules, parse_ruleset
+from .parse.ufw import decide
+
+FIREWALLD, PERSISTENT, K3S = "firewalld.service", "netfilter-persistent.service", "k3s.service"
+UNITS = (FIREWALLD, PERSISTENT, K3S)
+PERSISTENT_PACKAGES = ("iptables-persistent", "netfilter-persistent")
+SAVE = {4: ("iptables-save", "-t", "filter"), 6: ("ip6tables-save", "-t", "filter")}
+# Chains of programs that keep their own rules in order, and come before ufw on purpose.
+KNOWN_CHAINS = re.compile(
+    r"^(?:f2b-|ts-|KUBE-|CNI-|cali-|cilium|LIBVIRT_|DOCKER|NETAVARK|FLANNEL|sshguard|CROWDSEC)", re.I
+)
+CONTAINER_CHAINS = ("DOCKER", "NETAVARK_FORWARD", "NETAVARK-HOSTPORT-DNAT", "CNI-HOSTPORT-DNAT")
+PUBLISHERS = ("docker-proxy", "rootlessport", "conmon", "pasta", "slirp4netns")
+# Interfaces by their names: who forwards packets through them.
+FORWARDERS = (
+    (re.compile(r"^(?:cni|flannel|cali|kube)"), "Kubernetes"),
+    (re.compile(r"^wg"), "WireGuard"),
+    (re.compile(r"^(?:tun|tap)"), "a VPN"),
+    (re.compile(r"^virbr"), "libvirt"),
+    (re.compile(r"^(?:lxdbr|incusbr|lxcbr)"), "LXD"),
+)
+FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
+# Programs of the kernel or without a name of their own, by the ports that they wait on.
+UDP_SERVICES = {
+    53: "DNS",
+    69: "TFTP",
+    161: "SNMP",
+    500: "IPsec",
+    514: "syslog",
+    1194: "OpenVPN",
+    3478: "STUN",
+    4500: "IPsec",
+    8472: "VXLAN",
+    41641: "Tailscale",
+    51820: "WireGuard",
+    51821: "WireGuard",
+}
+MOSH = range(60000, 61001)
+
+
+def check_surroundings(look: Look) -> Iterator[Finding]:
+    rules = {family: _loaded(look, family) for family in SAVE}
+    if look.answers.firewall.manage:
+        yield from check_firewalld(look)
+        yield from check_persistent(look)
+    yield from check_own_rules(look, rules)
+    yield from check_own_tables(look)
+    if look.answers.firewall.manage:
+        yield from check_forwarding(look)
+        yield from check_udp(look)
+    yield from check_published(look, rules)
+
+
+def _loaded(look: Look, family: int) -> Ruleset | None:
+    output = look.server.query(SAVE[family])
+    return parse_ruleset(output.out) if output.ok else None
+
+
+def check_firewalld(look: Look) -> Iterator[Finding]:
+    unit = look.server.units(FIREWALLD)[FIREWALLD]
+    if unit.is_active:
+        yield Finding(
+            "preflight.firewalld",
+            Level.BLOCKED,
+            "firewalld runs here: it and ufw would each undo what the other has set",
+            remedy="note its rules (sudo firewall-cmd --list-all-zones), then sudo systemctl disable --now firewalld; "
+            "or keep it, open 443 in it, and answer firewall: {manage: false}",
+        )
+    elif unit.exists and unit.is_enabled:
+        yield Finding(
+            "preflight.firewalld",
+            Level.WARN,
+            "firewalld does not run, but would after a reboot, beside ufw",
+            remedy="sudo systemctl disable firewalld",
+        )
+
+
+def check_persistent(look: Look) -> Iterator[Finding]:
+    """The packages refuse to be installed beside each other, and apt takes that for leave to remove these."""
+    found = look.server.packages("ufw", *PERSISTENT_PACKAGES)
+    there = [name for name in PERSISTENT_PACKAGES if found[name].installed]
+    if there and not found["ufw"].installed:
+        yield Finding(
+            "preflight.netfilter_persistent",
+            Level.BLOCKED,
+            f"{' and '.join(there)} load rules of yours at each boot, and installing ufw would remove them",
+            remedy="see whether a rule is still needed (sudo cat /etc/iptables/rules.v4); if not: sudo apt-get remove "
+            f"{' '.join(there)}; or keep them, open 443 there, and answer firewall: {{manage: false}}",
+            evidence={"packages": there},
+        )
+    elif there and look.server.units(PERSISTENT)[PERSISTENT].is_enabled:
+        yield Finding(
+            "preflight.netfilter_persistent",
+            Level.WARN,
+            f"{PERSISTENT} loads rules of yours at each boot, beside ufw's: which come first is left to chance",
+            remedy=f"sudo systemctl disable {PERSISTENT}, where nothing in /etc/iptables is needed any more",
+        )
+
+
+def check_own_rules(look: Look, rules: dict[int, Ruleset | None]) -> Iterator[Finding]:
+    """Rules before ufw's decide first: what they refuse stays closed, what they accept stays open."""
+    own = {
+        family: [rule for rule in foreign_rules(loaded) if not _is_of_a_program(rule)]
+        for family, loaded in rules.items()
+        if loaded is not None
+    }
+    for family, loaded in rules.items():
+        if loaded is None or not own.get(family):
+            continue
+        source = "203.0.113.9" if family == 4 else "2001:db8::9"
+        packet = Packet("tcp", 443, source, _outer_interface(look), family=family)
+        verdict = evaluate(loaded, packet)
+        program = "iptables" if family == 4 else "ip6tables"
+        if verdict.result in ("drop", "reject") and verdict.rule in own[family]:
+            delete = f"sudo {program} {verdict.rule.replace('-A ', '-D ', 1)}"
+            yield Finding(
+                "preflight.own_rules",
+                Level.BLOCKED,
+                f"a rule of this server refuses 443/tcp before ufw is asked (IPv{family}): {verdict.rule}",
+                remedy=f"if it may go: {delete}; and out of what loads it at boot, often /etc/iptables/rules.v{family}",
+                evidence={"rules": own[family]},
+            )
+            return
+    if any(own.values()):
+        first = next(rule for found in own.values() for rule in found)
+        count = len({rule for found in own.values() for rule in found})
+        more = f", and {count - 1} more" if count > 1 else ""
+        yield Finding(
+            "preflight.own_rules",
+            Level.WARN,
+            f"rules of this server come before ufw's, and what they accept stays open: {first}{more}",
+            remedy="see whether each is still needed: sudo iptables -S INPUT; sudo ip6tables -S INPUT",
+            evidence={"rules": {str(family): found for family, found in own.items()}},
+        )
+
+
+def _outer_interface(look: Look) -> str:
+    """Where packets of other machines come in."""
+    return next((one.interface for one in look.server.addresses() if one.primary), "eth0")
+
+
+def _is_of_a_program(rule: str) -> bool:
+    target = re.search(r" -[jg] (\S+)", rule)
+    return target is not None and KNOWN_CHAINS.match(target[1]) is not None
+
+
+def check_own_tables(look: Look) -> Iterator[Finding]:
+    """nftables' own tables act beside iptables': a packet must pass both."""
+    for family, name in parse_own_tables(look.server.query(("nft", "list", "tables"), timeout_s=10).out):
+        if name == "firewalld" or KNOWN_CHAINS.match(name):
+            continue
+        output = look.server.query(("nft", "list", "table", family, name), timeout_s=10)
+        show = f"sudo nft list table {family} {name}"
+        inward = [chain for chain in parse_base_chains(output.out) if chain.hook in ("input", "ingress", "prerouting")]
+        if not any(chain.rules or chain.policy == "drop" for chain in inward):
+            continue
+        drops = any(chain.policy == "drop" for chain in inward)
+        says = "drops what no rule of its own lets in" if drops else "has rules for incoming packets"
+        yield Finding(
+            "preflight.nftables",
+            Level.WARN,
+            f"nftables' table {family} {name} {says}; ufw knows nothing of it, and a packet must pass both",
+            remedy=f"let 443 in there too, or take it away (often from /etc/nftables.conf); to see it: {show}",
+            evidence={"table": f"{family} {name}", "rules": [rule for chain in inward for rule in chain.rules][:20]},
+        )
+
+
+def check_forwarding(look: Look) -> Iterator[Finding]:
+    """ufw's default refuses packets that only pass through; Docker's own rules come before that, others' do not."""
+    firewall = look.server.firewall()
+    if (firewall.enabled and firewall.loaded is not False) or firewall.defaults.forward == "allow":
+        return
+    switched_on = [state for path in FORWARDING.values() if (state := look.server.read(path)) is not None]
+    if not any(state.text.strip() == "1" for state in switched_on):
+        return
+    interfaces = sorted({one.interface for one in look.server.addresses()})
+    found = {who: name for pattern, who in FORWARDERS for name in interfaces if pattern.match(name)}
+    if look.server.units(K3S)[K3S].is_active:
+        found.setdefault("Kubernetes", "k3s")
+    if not found:
+        return
+    named = ", ".join(f"{who} ({name})" for who, name in found.items())
+    pods = (
+        "; for k3s' pods also sudo ufw allow from 10.42.0.0/16 and from 10.43.0.0/16" if "Kubernetes" in found else ""
+    )
+    yield Finding(
+        "preflight.forwarding",
+        Level.WARN,
+        f"this server passes packets on for {named}; ufw, once it is on, drops those by default",
+        remedy=f"to keep them: sudo ufw default allow routed (DEFAULT_FORWARD_POLICY in /etc/default/ufw){pods}",
+        evidence={"interfaces": sorted(found.values())},
+    )
+
+
+def check_udp(look: Look) -> Iterator[Finding]:
+    firewall = look.server.firewall()
+    if firewall.enabled and firewall.loaded is not False and firewall.defaults.input != "allow":
+        return
+    states = [look.server.read(path) for path in ("/proc/net/udp", "/proc/net/udp6")]
+    ports = sorted({port for state in states if state is not None for port in parse_udp(state.text)})
+    kept = {str(rule.port) for rule in look.answers.firewall.allow if rule.protocol in ("udp", "any")}
+    for port in ports:
+        name = UDP_SERVICES.get(port) or ("mosh" if port in MOSH else "")
+        action, rule = decide(firewall.rules, firewall.defaults, port, "udp", None, None, 4)
+        if not name or str(port) in kept or (action in ("allow", "limit") and rule is not None):
+            continue
+        yield Finding(
+            "preflight.cuts_off_udp",
+            Level.WARN,
+            f"{port}/udp ({name}) will no longer be reachable from outside",
+            remedy=f"to keep it: firewall: {{allow: [{{port: {port}, protocol: udp, comment: {name}}}]}}",
+            evidence={"port": port, "program": name},
+        )
+
+
+def check_published(look: Look, rules: dict[int, Ruleset | None]) -> Iterator[Finding]:
+    """A container's published port is led past ufw before it is asked: neither ufw nor its default closes it."""
+    published = {
+        (one.port, str(one))
+        for one in look.server.listeners()
+        if one.program.startswith(PUBLISHERS) and not one.is_loopback
+    }
+    loaded = rules[4]
+    if loaded is not None and any(chain in loaded.chains for chain in CONTAINER_CHAINS):
+        # Without Docker's own proxy no program listens: only the translation says so.
+        output = look.server.query(("iptables-save", "-t", "nat"))
+        for rule in re.findall(r"^-A (?:DOCKER|\S*DNAT\S*) .*-j DNAT .*$", output.out, re.M):
+            port, destination = re.search(r"--dport (\d+)", rule), re.search(r" -d (\S+)", rule)
+            if port and not (destination and destination[1].startswith("127.")):
+                published.add((int(port[1]), f"{destination[1].split('/')[0] if destination else '0.0.0.0'}:{port[1]}"))
+    ports = sorted({port for port, _ in published} - {80, 443})
+    if ports:
+        listed = ", ".join(str(port) for port in ports)
+        yield Finding(
+            "preflight.published_ports",
+            Level.WARN,
+            f"containers publish port {listed} past ufw: open to everybody, whatever ufw says",
+            remedy=f"publish on loopback alone (-p 127.0.0.1:{ports[0]}:…) what only this server needs; for the rest "
+            "set rules in Docker's own chain DOCKER-USER",
+            evidence={"ports": ports, "published": sorted(text for _, text in published)},
+        )

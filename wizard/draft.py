@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import files, paths
+from .model import SetupError
 
 if TYPE_CHECKING:
     from .answers import AnswerProblem, Answers
@@ -138,6 +140,7 @@ def save_draft(draft: Draft) -> None:
 
 
 def forget_draft() -> None:
-    """Where its answers have gone into a run, the run has them."""
-    if files.read(paths.DRAFT) is not None:
-        files.remove(paths.DRAFT)
+    """Where its answers have gone into a run, the run has them. One that can't be removed is in nobody's way."""
+    with contextlib.suppress(SetupError):
+        if files.read(paths.DRAFT) is not None:
+            files.remove(paths.DRAFT)

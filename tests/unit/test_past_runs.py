@@ -68,7 +68,7 @@ def test_run_without_its_answers_is_cut_off_and_no_more(own_paths: Path) -> None
     opening = RealGateway().open()
     assert opening.cut_off == GOOD
     assert opening.draft.given("tls.mode") == "internal"
-    with pytest.raises(SetupError, match="answers.yaml is not there"):
+    with pytest.raises(SetupError, match=r"answers\.yaml is not there"):
         commands.answers_of(GOOD)
 
 

@@ -36,7 +36,7 @@ print("heavy", sorted({heavy} & set(sys.modules)), "umask", oct(os.umask(0)))
 sys.exit(code)
 """
 
-pytestmark = [pytest.mark.allow_commands("python"), pytest.mark.allow_writes("/dev/pts", "/dev/ptmx")]
+pytestmark = [pytest.mark.allow_commands("python", "sh"), pytest.mark.allow_writes("/dev/pts", "/dev/ptmx")]
 
 
 @dataclass(frozen=True)
@@ -183,3 +183,26 @@ def test_options_that_belong_elsewhere_are_refused(words: tuple[str, ...], named
     ended = call(*words, terminals=())
     assert ended.code == 2
     assert named in ended.said + ended.shown and NO_TERMINAL not in ended.said
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "iso8859-15"])
+def test_terminal_of_another_encoding_gets_lines_that_it_can_show(encoding: str) -> None:
+    ended = call(typed=b"q\n", environment={"PYTHONIOENCODING": encoding})
+    assert "SCREENS" not in ended.shown and "vllm-https-setup on gpu-01" in ended.shown
+    assert "\\u" not in ended.shown
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_closed_stream_is_no_terminal_and_no_file_gets_its_number(closed: str) -> None:
+    code = PROGRAM.format(uid=0, words=[], heavy=set()) + "\n"
+    code = code.replace("code = main", "opened = lambda: os.open('/dev/null', os.O_RDONLY)\ncode = main")
+    code = code.replace("sys.exit(code)", "sys.exit(code if opened() > 2 else 99)")
+    ours, theirs = pty.openpty()
+    os.write(ours, b"q\n")
+    try:
+        command = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, "-c", code]
+        process = subprocess.run(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, timeout=60, check=False)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert process.returncode == (0 if closed == "2>&-" else 2)

@@ -341,6 +341,9 @@ class WizardApp(App[int]):
 
     def on_trouble(self, message: desk.Trouble) -> None:
         self.is_starting = False
+        if message.look == self.looking:
+            self.looking = 0
+            self._redraw()
         if message.broken is not None:
             raise message.broken
         if (run := message.run) is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from wizard import commands, files, journal, paths
+from wizard import commands, files, journal, paths, runs
 from wizard.draft import Draft, load_draft, save_draft
 from wizard.gateway import RealGateway
 from wizard.model import SetupError
@@ -123,3 +124,21 @@ def test_draft_that_is_none_is_in_nobodys_way(own_paths: Path, kind: str) -> Non
     assert mode_at_start() == "internal"
     commands.save_answers(b"version: 1\ntls:\n  mode: internal\n")
     assert files.read(paths.ANSWERS) is not None
+
+
+def test_run_that_has_only_just_begun_is_waited_for_and_named(own_paths: Path) -> None:
+    """Two who start at once: the second's unit is refused before the first has taken the lock."""
+    assert runs.wait_for_holder(0) == runs.UNKNOWN
+    assert "(process 0)" not in runs.Busy(runs.UNKNOWN).message
+    run(GOOD, ended=False)
+    begins = threading.Event()
+
+    def hold() -> None:
+        with under_way(GOOD):
+            begins.wait(20)
+
+    first = threading.Thread(target=hold)
+    first.start()
+    assert runs.wait_for_holder(20).run == GOOD
+    begins.set()
+    first.join()

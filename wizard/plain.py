@@ -282,7 +282,8 @@ class Plain:
     def _ask_review(self, forward: str) -> None:
         """Returns where the person goes forward."""
         while True:
-            words = self._teller.ask(f"{forward}, s = save the answers, x = export as a script", self._explain_review)
+            prompt = f"{forward}, s = save the answers, x = export as a script"
+            words = self._teller.ask_anew(prompt, self._explain_review)
             match words.lower():
                 case "" | "y" | "yes":
                     return

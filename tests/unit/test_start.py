@@ -51,9 +51,11 @@ def call(
     terminals: Sequence[int] = (0, 1, 2),
     uid: int = 0,
     typed: bytes = b"",
+    enters: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
-    """The call with these of its streams at a terminal; the others are pipes. `said` is what a piped error had."""
+    """The call with these of its streams at a terminal; the others are pipes. `said` is what a piped error had.
+    `enters`: Enter at each question."""
     ours, theirs = pty.openpty()
     code = PROGRAM.format(uid=uid, words=list(words), heavy={"textual", "rich"})
     kept = {name: value for name, value in os.environ.items() if name != "TERM"}
@@ -67,13 +69,13 @@ def call(
     )
     os.close(theirs)
     os.write(ours, typed)
-    shown = read_all(ours)
+    shown = read_all(ours, enters=enters)
     os.close(ours)
     out, said = process.communicate(timeout=60)
     return Ended(process.returncode, shown + (out or b"").decode(), (said or b"").decode())
 
 
-def read_all(terminal: int) -> str:
+def read_all(terminal: int, *, enters: bool = False) -> str:
     """All that is written to the terminal, until nobody has it open any more."""
     seen, until = b"", time.monotonic() + 60
     while time.monotonic() < until:
@@ -86,6 +88,8 @@ def read_all(terminal: int) -> str:
         if not data:
             break
         seen += data
+        if enters and seen.endswith(b": "):
+            os.write(terminal, b"\n")
     return seen.decode().replace("\r\n", "\n")
 
 
@@ -127,7 +131,7 @@ def test_demo_without_a_scene_is_the_fresh_server() -> None:
 
 @pytest.mark.parametrize("term", ["dumb", ""])
 def test_dumb_terminal_gets_lines_and_not_one_escape_byte(term: str) -> None:
-    ended = call(environment={"TERM": term}, typed=b"\n" * 12)
+    ended = call(environment={"TERM": term}, enters=True)
     assert ended.code == 0
     assert "Step 5 of 5: TLS" in ended.shown and "/var/log/vllm-https-setup/" in ended.shown
     assert "\x1b" not in ended.shown and "SCREENS" not in ended.shown
@@ -136,7 +140,7 @@ def test_dumb_terminal_gets_lines_and_not_one_escape_byte(term: str) -> None:
 
 def test_plain_is_lines_on_any_terminal() -> None:
     ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    ended = call("--plain", typed=b"\n" * 12, environment=ascii_alone)
+    ended = call("--plain", enters=True, environment=ascii_alone)
     assert ended.code == 0
     assert "Step 1 of 5: Preflight" in ended.shown and "... SSH proved from outside" in ended.shown
     assert ended.shown.isascii() and "\x1b" not in ended.shown

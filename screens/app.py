@@ -97,13 +97,11 @@ class WizardApp(App[int]):
 
     @property
     def frame(self) -> Frame:
-        found = self.screen_stack[1] if len(self.screen_stack) > 1 else self.screen
-        assert isinstance(found, Frame)
-        return found
+        return next(one for one in self.screen_stack if isinstance(one, Frame))
 
     @property
     def page(self) -> Page | None:
-        return self.frame.page
+        return next((one.page for one in self.screen_stack if isinstance(one, Frame)), None)
 
     def _tick(self) -> None:
         if not self.is_leaving and self.page is not None:
@@ -343,6 +341,9 @@ class WizardApp(App[int]):
 
     def on_trouble(self, message: desk.Trouble) -> None:
         self.is_starting = False
+        if message.look == self.looking:
+            self.looking = 0
+            self._redraw()
         if message.broken is not None:
             raise message.broken
         if (run := message.run) is not None:

@@ -5,6 +5,7 @@ The threads are daemons: a wizard that is left, or hung up on, never waits for t
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import threading
 from collections.abc import Callable
@@ -105,13 +106,20 @@ class Browsed(Message):
 
 
 class Trouble(Message):
-    """An order that failed: what happened, and what to do. `run` is another one that is in the way."""
+    """An order that failed: what happened, and what to do. `run` is another one that is in the way; `look` is the
+    number of the look that failed, 0 for any other order."""
 
     def __init__(
-        self, message: str, remedy: str, broken: BaseException | None = None, *, run: str | None = None
+        self,
+        message: str,
+        remedy: str,
+        broken: BaseException | None = None,
+        *,
+        run: str | None = None,
     ) -> None:
         super().__init__()
         self.run = run
+        self.look = 0
         self.message = message
         self.remedy = remedy
         self.broken = broken
@@ -220,24 +228,27 @@ class Desk:
 
         self.order(work, alone=False)
 
-    def _guarded(self, work: Callable[[], Message | None]) -> None:
+    def _guarded(self, work: Callable[[], Message | None], *, look: int = 0) -> None:
         """The work's message; or what went wrong, in words. The exception itself goes to the app's crash report."""
         from wizard.answers_file import AnswersError
         from wizard.model import SetupError
-        from wizard.runs import Busy
+        from wizard.runs import UNKNOWN, Busy
 
         try:
             message = work()
         except Superseded:
             return
         except Busy as error:
-            message = Trouble(error.message, error.remedy, run=error.holder.run)
+            known = error.holder.run if error.holder != UNKNOWN else None
+            message = Trouble(error.message, error.remedy, run=known)
         except SetupError as error:
             message = Trouble(error.message, error.remedy)
         except AnswersError as error:
             message = Trouble("the answers are not right yet", str(error))
         except Exception as error:
             message = Trouble("", "", error)
+        if isinstance(message, Trouble):
+            message.look = look
         if message is not None:
             self._post(message)
 
@@ -249,7 +260,8 @@ class Desk:
                     self._wake.wait()
                 wanted, self._wanted = self._wanted, None
             with self._using:
-                self._guarded(lambda wanted=wanted: self._look(wanted))  # type: ignore[misc]
+                work = functools.partial(self._look, wanted)
+                self._guarded(work, look=wanted.number)
 
     def _look(self, wanted: Wanted) -> Message:
         def tell(seen: SeenStep) -> None:

@@ -27,6 +27,15 @@ Draw = Callable[[int, int], Content]
 class Dialog(ModalScreen[None]):
     CSS_PATH = "dialogs.tcss"
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    is_closed = False
+
+    def close(self) -> bool:
+        """Takes the dialog away. False where it is on its way already: a key that is held down comes again."""
+        if self.is_closed:
+            return False
+        self.is_closed = True
+        self.dismiss()
+        return True
 
     def head(self, title: str) -> Block:
         """The title; and the demo's mark, which is on every screen."""
@@ -72,7 +81,7 @@ class Show(Dialog):
     def on_key(self, event: events.Key) -> None:
         if event.key in ("escape", "enter", "q", "question_mark", "f1"):
             event.stop()
-            self.dismiss()
+            self.close()
 
 
 class Ask(Dialog):
@@ -91,8 +100,7 @@ class Ask(Dialog):
     def on_key(self, event: events.Key) -> None:
         if event.key in ("escape", "enter", "n", "y"):
             event.stop()
-            self.dismiss()
-            if event.key == "y":
+            if self.close() and event.key == "y":
                 self._yes()
 
 
@@ -115,10 +123,9 @@ class AskPath(Dialog):
     def on_key(self, event: events.Key) -> None:
         if event.key == "escape":
             event.stop()
-            self.dismiss()
+            self.close()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self.dismiss()
-        if event.value.strip():
+        if self.close() and event.value.strip():
             self._take(event.value.strip())

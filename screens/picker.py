@@ -66,14 +66,13 @@ class Picker(Dialog):
             self._open(posixpath.dirname(self._directory))
         elif is_directory:
             self._open(posixpath.join(self._directory, name))
-        else:
-            self.dismiss()
+        elif self.close():
             self._take(posixpath.join(self._directory, name))
 
     def on_key(self, event: events.Key) -> None:
         if event.key == "escape":
             event.stop()
-            self.dismiss()
+            self.close()
         elif event.key == "backspace":
             event.stop()
             self._open(posixpath.dirname(self._directory))

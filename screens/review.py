@@ -11,12 +11,12 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 
-from wizard.gateway import SeenStep
+from wizard.gateway import Seen, SeenStep, is_about
 
 from .block import Block
 from .desk import Answered
-from .dialogs import AskPath
-from .drawing import IMPACTS, change_lines, stacked, worst_impact, wrapped
+from .dialogs import Ask, AskPath
+from .drawing import IMPACTS, change_lines, fit, stacked, worst_impact, wrapped
 from .page import Key, Page
 
 Document = dict[str, Any]
@@ -116,12 +116,34 @@ class ReviewPage(Page):
         if seen is None:
             return Content("")
         if not seen.can_start:
-            return Content.assemble(("✗ ", "bold $error"), "Something stands in the way: go back to the marked step.")
+            return stacked(self._in_the_way(seen, width))
         if not seen.changes:
             return Content.assemble(("✓ ", "$success"), "Nothing to do: this server is as it should be.")
         impact = TOTALS[str(seen.impact)]
         where = f"Clients will use {seen.base_url}"
         return stacked([*wrapped(impact, width, "bold"), *wrapped(where, width), *wrapped(OPEN, width, "dim")])
+
+    def _in_the_way(self, seen: Seen, width: int) -> Iterator[Content]:
+        """The step that is blocked; else the answers that are not right: those of an old draft are on no page."""
+        sign = ("✗ ", "bold $error")
+        if seen.blocked is not None or not self._is_stray(seen):
+            yield Content.assemble(sign, "Something stands in the way: go back to the marked step.")
+            return
+        yield Content.assemble(sign, "Answers that no page asks for are wrong; t takes them out:")
+        for problem in seen.problems[:3]:
+            yield Content(f"  {fit(f'{problem.key}: {problem.message}', width - 2)}")
+
+    @staticmethod
+    def _is_stray(seen: Seen) -> bool:
+        """Whether no page asks for any of what is wrong."""
+        asked = [question for step in seen.steps for question in step.questions]
+        return bool(seen.problems) and not any(is_about(one, question) for one in seen.problems for question in asked)
+
+    def take_out(self) -> None:
+        wizard = self.wizard
+        wizard.draft, wizard.seen = wizard.draft.without_problems(), None
+        wizard.desk.keep(wizard.draft)
+        wizard.look()
 
     def seen(self) -> None:
         self.call_next(self._seen)
@@ -137,6 +159,7 @@ class ReviewPage(Page):
         forward = Key(("enter",), "Enter", "Start" if starts else "Test", self.forward, main=True, starts=starts)
         return [
             *([forward] if seen is not None and seen.can_start else []),
+            *([Key(("t",), "t", "Take out", self.take_out)] if seen is not None and self._is_stray(seen) else []),
             Key(("escape",), "Esc", "Back", self.back),
             Key((), "↑↓", "Move", lambda: None),
             Key((), "Space", "Unfold", lambda: None),
@@ -177,14 +200,29 @@ class ReviewPage(Page):
         self._write(title, "vllm-https-setup.sh", lambda: wizard.gateway.export(draft), "read it, then: sudo bash")
 
     def _write(self, title: str, name: str, text: Callable[[], str], use: str) -> None:
-        wizard = self.wizard
+        wizard, directory = self.wizard, working_directory()
 
         def take(path: str) -> None:
+            where = os.path.normpath(os.path.join(directory, os.path.expanduser(path)))
+
             def work() -> Answered:
-                where = os.path.abspath(os.path.expanduser(path))
                 wizard.gateway.write(where, text())
                 return Answered("written", f"{where}\n\nTo use it: {use} {where}")
 
-            wizard.desk.order(work)
+            def write() -> None:
+                wizard.desk.order(work)
 
-        self.app.push_screen(AskPath(title, os.path.join(os.getcwd(), name), take))
+            if os.path.lexists(where):
+                self.app.push_screen(Ask("Replace it?", f"{where} is there already.", write))
+            else:
+                write()
+
+        self.app.push_screen(AskPath(title, os.path.join(directory, name), take))
+
+
+def working_directory() -> str:
+    """Where the wizard was started; the root where that directory is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"

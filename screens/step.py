@@ -98,7 +98,8 @@ class StepPage(Page):
     def warn(self, text: str) -> None:
         if text != self._warned:
             self._warned = text
-            self.query_one("#warning", Block).refresh(layout=True)
+            for block in self.query("#warning").results(Block):
+                block.refresh(layout=True)
 
     # ── questions ──
 
@@ -132,7 +133,8 @@ class StepPage(Page):
 
     @property
     def fields(self) -> list[Field]:
-        return [one for one in self.query_one("#questions").children if isinstance(one, Field)]
+        # A key may come before the page is whole, and after it has begun to go.
+        return [one for place in self.query("#questions") for one in place.children if isinstance(one, Field)]
 
     def first_focus(self) -> Widget | None:
         """What must or can be chosen here; a line that may stay empty waits for Tab."""
@@ -179,7 +181,8 @@ class StepPage(Page):
         async with self._showing:
             await self._show_questions()
         self._show_problems()
-        self.query_one("#plan").display = self._has_plan
+        for plan in self.query("#plan"):
+            plan.display = self._has_plan
         self.redraw(findings=self._findings, plan=self._plan)
         if self._going_on and not self.wizard.is_looking:
             self.forward()

@@ -225,8 +225,12 @@ def rollback(wanted: str | None, sure: Sure, tell: Tell, ask: Callable[[Document
 
 
 def answers_of(run: str) -> bytes:
-    """The answers that a run was started with."""
-    return (journal.run_directory(run) / "answers.yaml").read_bytes()
+    """The answers that a run was started with. Raises SetupError."""
+    path = str(journal.run_directory(run) / "answers.yaml")
+    state = files.read(path)
+    if state is None or state.kind != "file":
+        raise SetupError(f"{path} is not there: what run {run} was to do is not known", "give answers: --answers F")
+    return state.content
 
 
 def _nothing_to_do(
@@ -260,7 +264,10 @@ def follow(session: Session, run: str, tell: Tell) -> Document:
 
 
 def save_answers(text: bytes) -> None:
-    """The answers as those of this server."""
+    """The answers as those of this server. What a wizard was told before that is no longer gone on with."""
+    from .draft import forget_draft
+
     state = files.read(paths.ANSWERS)
     if state is None or state.content != text:
         files.write(paths.ANSWERS, text, mode=0o600)
+        forget_draft()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .parse.certificates import Flaw, Pair
 
 PROGRAM = "/usr/local/bin/vllm-https-setup"
+LARGEST = 1024 * 1024  # bytes; a chain of four certificates has about 8000
 REPLACED = "what clients see now goes on unchanged"
 
 
@@ -50,9 +51,13 @@ def read(look: Look) -> tuple[Pair | None, list[Finding]]:
     # /etc/letsencrypt/live has links, which certbot moves on to the new files.
     states = [read_through(look.server, path) for path in paths]
     missing = [path for path, state in zip(paths, states, strict=True) if state is None or state.kind != "file"]
+    remedy = "name the files in the answers: tls.certificate and tls.private_key"
     if missing or states[0] is None or states[1] is None:
-        remedy = "name the files in the answers: tls.certificate and tls.private_key"
         return None, [Finding("tls.certificate", Level.BLOCKED, f"{', '.join(missing)}: there is no such file", remedy)]
+    large = [path for path, state in zip(paths, states, strict=True) if state and len(state.content) > LARGEST]
+    if large:
+        summary = f"{', '.join(large)}: more than {LARGEST // 1024} KiB, which no certificate or key has"
+        return None, [Finding("tls.certificate", Level.BLOCKED, summary, remedy)]
     look.mask.add(states[1].text)
     now = datetime.fromtimestamp(look.server.now(), UTC)
     pair, flaws = read_pair(states[0].content, states[1].content, tls.domain or "", now)

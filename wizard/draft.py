@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import files, paths
+from .model import SetupError
 
 if TYPE_CHECKING:
     from .answers import AnswerProblem, Answers
@@ -77,17 +79,25 @@ class Draft:
 
         return load(self.dump())
 
+    def without_problems(self) -> Draft:
+        """Without the answers that are wrong, and without sections and keys that are none."""
+        draft = self
+        for problem in self.problems():
+            section, _, name = problem.key.partition(".")
+            if name:
+                draft = draft.put(f"{section}.{name.partition('[')[0].partition('.')[0]}", None)
+            else:
+                draft = Draft({**{key: item for key, item in draft.data.items() if key != section}, "version": 1})
+        return draft if draft.given("tls.mode") is not None else Draft({**draft.data, "tls": LEAST["tls"]})
+
     def looked_with(self) -> Answers:
         """The answers, or those of them that are right: what the server can be looked at with while one is typed."""
         from .answers import Answers, AnswersError
 
-        draft = self
-        for problem in self.problems():
-            section, _, name = problem.key.partition(".")
-            draft = draft.put(f"{section}.{name.partition('[')[0].partition('.')[0]}", None) if name else draft
+        draft = self.without_problems()
         if draft.given("tls.mode") == "acme":
             draft = Draft({**draft.data, "tls": {**STAND_INS, **draft.data["tls"]}})
-        if draft.given("tls.mode") is None or draft.problems():
+        if draft.problems():
             draft = Draft({**draft.data, "tls": LEAST["tls"]})
         try:
             return draft.answers()
@@ -138,6 +148,7 @@ def save_draft(draft: Draft) -> None:
 
 
 def forget_draft() -> None:
-    """Where its answers have gone into a run, the run has them."""
-    if files.read(paths.DRAFT) is not None:
-        files.remove(paths.DRAFT)
+    """Where its answers have gone into a run, the run has them. One that can't be removed is in nobody's way."""
+    with contextlib.suppress(SetupError):
+        if files.read(paths.DRAFT) is not None:
+            files.remove(paths.DRAFT)

@@ -158,12 +158,13 @@ class RealGateway:
     def open(self) -> Opening:
         holder, saved = runs.find_holder(), files.read(paths.ANSWERS)
         unfinished = None if holder else journal.find_unfinished()
-        draft = load_draft()
         if self._given is not None:
-            draft = Draft.read(self._given)
-        elif draft is None and unfinished is not None:
-            draft = Draft.read((journal.run_directory(unfinished.id) / "answers.yaml").read_bytes())
-        elif draft is None and saved is not None:
+            draft: Draft | None = Draft.read(self._given)
+        elif holder is not None:
+            draft = draft_of(holder.run)
+        else:
+            draft = load_draft() or (draft_of(unfinished.id) if unfinished is not None else None)
+        if draft is None and saved is not None:
             draft = Draft.read(saved.content)
         host, system = describe_host()
         return Opening(
@@ -234,6 +235,10 @@ class RealGateway:
         return journal.read_report(run)
 
     def write(self, path: str, text: str) -> None:
+        there = files.read(path)
+        if there is not None and there.kind != "file":
+            # A rename would put the file in the place of a device, or of a link such as /dev/stdout.
+            raise SetupError(f"{path} is no file: nothing was written", "name a file, or a name that is not there yet")
         files.write(path, text.encode(), mode=0o600)
 
     def keep_summary(self, text: str) -> str:
@@ -271,6 +276,16 @@ class RealGateway:
 
         machine = self._session.machine if self._session else RealMachine(Mask())
         return arrived([one.address for one in machine.addresses()], since)
+
+
+def draft_of(run: str) -> Draft | None:
+    """The answers of a run; None where they are lost."""
+    from .commands import answers_of
+
+    try:
+        return Draft.read(answers_of(run))
+    except SetupError:
+        return None
 
 
 def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Seen:

@@ -25,6 +25,8 @@ from .owned import Owned, load_owned
 from .server import FileState
 
 KEEP_UNCHANGED = 50
+# What whoever follows a run reads in its report.
+REPORTED = {"exit_code", "steps", "tests", "errors", "warnings", "endpoint", "log_path"}
 
 
 def new_run_id(now: float) -> str:
@@ -143,7 +145,8 @@ def read_events(run: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
     events = []
     for line in whole.splitlines():
         with contextlib.suppress(ValueError):
-            events.append(json.loads(line))
+            if isinstance(event := json.loads(line), dict):
+                events.append(event)
     return events, start + len(whole)
 
 
@@ -151,7 +154,9 @@ def read_report(run: str) -> dict[str, Any]:
     """What an ended run has reported. Raises SetupError where it was killed before that."""
     try:
         found: dict[str, Any] = json.loads((run_directory(run) / "report.json").read_bytes())
-    except (OSError, ValueError):
+        if not found.keys() >= REPORTED:
+            raise ValueError("no report")
+    except (OSError, ValueError, AttributeError):
         raise SetupError(
             f"run {run} was killed before its end",
             f"the same command goes on from where it was; its log: {log_path(run)}",
@@ -160,7 +165,7 @@ def read_report(run: str) -> dict[str, Any]:
 
 
 def past_runs() -> Iterator[PastRun]:
-    """Every run on disk, newest first."""
+    """Every run on disk, newest first; what can't be read as one of ours is none."""
     try:
         names = sorted(os.listdir(paths.RUNS), reverse=True)
     except OSError:
@@ -173,10 +178,10 @@ def past_runs() -> Iterator[PastRun]:
 def _past_run(run: str) -> PastRun | None:
     try:
         request = json.loads((run_directory(run) / "request.json").read_bytes())
-    except (OSError, ValueError):
+        past = PastRun(run, str(request.get("command")), float(request.get("began", 0)), None, None, False)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
     events, _ = read_events(run)
-    past = PastRun(run, str(request.get("command")), float(request.get("began", 0)), None, None, False)
     for event in events:
         match event.get("event"):
             case "run":
@@ -184,11 +189,11 @@ def _past_run(run: str) -> PastRun | None:
             case "action_began":
                 past = replace(past, changed=True)
             case "end":
-                past = replace(past, ended=event["at"], exit_code=event["exit_code"])
+                past = replace(past, ended=event.get("at", past.began), exit_code=event.get("exit_code"))
             case "rolled_back":
                 past = replace(past, rolled_back=True)
             case "continued":
-                past = replace(past, continued_by=event["by"], ended=past.ended or event["at"])
+                past = replace(past, continued_by=event.get("by"), ended=past.ended or event.get("at", past.began))
     return past
 
 

@@ -17,7 +17,7 @@ from .plain_run import Following, tell_findings, tell_result, tell_row
 from .plain_words import KEYS, REVIEW_HELP, WELCOME, in_short, total_impact
 from .questions import Question
 from .report import Document, Text
-from .runs import Busy
+from .runs import UNKNOWN, Busy
 from .steps import STEPS
 
 PAGES = tuple(step for step in STEPS if step.prove is None)
@@ -273,7 +273,7 @@ class Plain:
         try:
             run = self._gateway.start(self._draft, self._seen)
         except Busy as busy:
-            if busy.holder.run == "?":
+            if busy.holder == UNKNOWN:
                 raise
             self._teller.say(f"{busy.message}. This is it:")
             run = busy.holder.run
@@ -282,7 +282,8 @@ class Plain:
     def _ask_review(self, forward: str) -> None:
         """Returns where the person goes forward."""
         while True:
-            words = self._teller.ask(f"{forward}, s = save the answers, x = export as a script", self._explain_review)
+            prompt = f"{forward}, s = save the answers, x = export as a script"
+            words = self._teller.ask_anew(prompt, self._explain_review)
             match words.lower():
                 case "" | "y" | "yes":
                     return
@@ -314,10 +315,7 @@ class Plain:
                 self._teller.ask("Enter = answer again", self._explain_review)
                 return asked[problem.key]
         self._teller.ask("Enter = take them out, so that the defaults hold", self._explain_review)
-        draft = self._draft
-        for problem in self._seen.problems:
-            section, _, name = problem.key.partition(".")
-            draft = draft.put(f"{section}.{name.partition('[')[0].partition('.')[0]}", None)
+        draft = self._draft.without_problems()
         self._draft = draft if draft != self._draft else Draft(LEAST)
         self._keep()
         self._look()

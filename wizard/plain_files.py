@@ -34,7 +34,10 @@ def _offer(teller: Teller, name: str, write: Callable[[str], None], what: str) -
         teller.say(f"{what}. b = back.")
 
     typed = teller.ask(f"Into which file? [{name}]", explain)
-    path = os.path.abspath(os.path.expanduser(typed or name))
+    try:
+        path = os.path.abspath(os.path.expanduser(typed or name))
+    except OSError:  # the directory that this was started in is gone
+        path = os.path.normpath(os.path.join("/", os.path.expanduser(typed or name)))
     if os.path.lexists(path) and not teller.is_sure(f"{path} is there already. Replace it?", explain):
         return
     try:

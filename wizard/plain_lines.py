@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -13,6 +14,7 @@ from .mask import strip_control
 
 WIDTH = 79
 PROMPT_WIDTH = 72
+LET_GO_S = 0.5
 TAB = "    "
 # A screen reader says words, and may say nothing of a sign.
 SIGNS = {"✓": "ok", "✗": "BLOCKED"}
@@ -41,6 +43,9 @@ class Lines(Protocol):
 
     def typed(self, wait_s: float) -> str | None:
         """A line, where one is typed within this time. Raises EOFError."""
+
+    def forget(self) -> None:
+        """Drops what was typed before now, and what a key that is held down goes on to type."""
 
 
 class Console:
@@ -73,6 +78,12 @@ class Console:
             self._half += data
         line, _, self._half = self._half.partition(b"\n")
         return line.decode("utf-8", "replace")
+
+    def forget(self) -> None:
+        self._half = b""
+        with contextlib.suppress(OSError):
+            while select.select([self._from], [], [], LET_GO_S)[0] and os.read(self._from, 4096):
+                pass
 
 
 class Teller:
@@ -123,6 +134,11 @@ class Teller:
                     raise Quit
                 case _:
                     return words
+
+    def ask_anew(self, prompt: str, explain: Callable[[], None]) -> str:
+        """The same where the line starts something: only one that is typed after the question is shown."""
+        self._lines.forget()
+        return self.ask(prompt, explain)
 
     def is_sure(self, question: str, explain: Callable[[], None]) -> bool:
         """True where the answer is yes; Enter is no."""

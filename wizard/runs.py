@@ -18,6 +18,7 @@ from .system import RealMachine, own_command
 
 FOLLOW_INTERVAL_S = 0.02
 ALIVE_INTERVAL_S = 1.0
+PATIENCE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,16 @@ class Holder:
     since: str
 
 
+UNKNOWN = Holder("?", "a run", 0, "just now")
+
+
 class Busy(SetupError):
     """Another run is under way: exit code 4."""
 
     def __init__(self, holder: Holder) -> None:
+        named = f"{holder.command} {holder.run}, since {holder.since} (process {holder.pid})"
         super().__init__(
-            f"another run is under way: {holder.command} {holder.run}, since {holder.since} (process {holder.pid})",
+            f"another run is under way: {named if holder != UNKNOWN else 'it has only just begun'}",
             "watch it: sudo vllm-https-setup log --follow",
         )
         self.holder = holder
@@ -70,7 +75,7 @@ def read_holder() -> Holder:
         said = json.loads(state.text if state else "")
         return Holder(str(said["run"]), str(said["command"]), int(said["pid"]), str(said["since"]))
     except (ValueError, KeyError, TypeError):
-        return Holder("?", "a run", 0, "just now")
+        return UNKNOWN
 
 
 def find_holder() -> Holder | None:
@@ -88,6 +93,14 @@ def find_holder() -> Holder | None:
     return None
 
 
+def wait_for_holder(patience_s: float = PATIENCE_S) -> Holder:
+    """Whose unit is there already: it takes its lock, and says so, in a moment."""
+    until = time.monotonic() + patience_s
+    while (found := find_holder()) is None and time.monotonic() < until:
+        time.sleep(FOLLOW_INTERVAL_S)
+    return found or UNKNOWN
+
+
 def start(machine: RealMachine, run: str) -> None:
     """Starts the run as a unit of its own: it outlives this process, its terminal and its SSH connection."""
     argv = (
@@ -100,7 +113,7 @@ def start(machine: RealMachine, run: str) -> None:
     output: Output = machine.command(argv, timeout_s=30)
     if not output.ok:
         if (holder := find_holder()) is not None or "already" in output.err:
-            raise Busy(holder or read_holder())
+            raise Busy(holder or wait_for_holder())
         raise SetupError(
             f"the run could not be started as a unit: {output.last_words}. Nothing was changed.",
             f"systemctl status {paths.RUN_UNIT}",

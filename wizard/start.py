@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ def choose_view(*, plain: bool) -> View:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return View.NONE
     dumb = os.environ.get("TERM", "") in ("", "dumb")
-    return View.PLAIN if plain or dumb or not sys.stderr.isatty() else View.SCREENS
+    # In another encoding the screens' lines and signs can't be drawn; lines of text are put into what it has.
+    other = codecs.lookup(sys.stderr.encoding).name != "utf-8"
+    return View.PLAIN if plain or dumb or other or not sys.stderr.isatty() else View.SCREENS
 
 
 def start(options: argparse.Namespace, words: Sequence[str]) -> int:

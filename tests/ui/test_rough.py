@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from wizard.demo import DemoGateway
 from wizard.draft import Draft
-from wizard.gateway import Seen
+from wizard.gateway import Seen, SeenStep
 from wizard.model import SetupError
 
 from .driving import Driver, played
@@ -147,3 +148,45 @@ async def test_repair_is_meant_only_once_its_plan_has_been_there(driver: Driver)
     await driver.settled()
     await driver.press("enter", "enter")
     assert begun == [] and not driver.shows("Enter Repair")
+
+
+OLD = b"version: 1\nfirewall: x\nnonsense: 1\ntls:\n  mode: internal\n  old: 1\npreflight:\n  accept: [preflight.gpu]\n"
+
+
+@played()
+async def test_answers_of_an_old_draft_that_no_page_asks_for_are_named_and_taken_out(driver: Driver) -> None:
+    await driver.settled()
+    driver.app.draft = Draft.read(OLD)
+    driver.app.look()
+    await driver.jump("Review")
+    await driver.until("Answers that no page asks for are wrong", "firewall:", "nonsense:", "t Take out")
+    assert not driver.shows("Enter Start")
+    await driver.press("enter", "t")
+    await driver.until("vLLM restarts once", "Enter Start")
+    kept = {"version": 1, "tls": {"mode": "internal"}, "preflight": {"accept": ["preflight.gpu"]}}
+    assert driver.app.draft.data == kept
+
+
+class Unreadable(Disk):
+    """A server that can't be looked at, until it can."""
+
+    works = False
+
+    def look(self, draft: Draft, tell: Callable[[SeenStep], None], *, again: bool = False) -> Seen:
+        if not self.works:
+            raise SetupError("/proc could not be read", "mount it")
+        return super().look(draft, tell, again=again)
+
+
+@played(gateway=Unreadable)
+async def test_look_that_fails_is_over_and_can_be_asked_for_again(driver: Driver) -> None:
+    gateway = driver.app.gateway
+    assert isinstance(gateway, Unreadable)
+    await driver.until("That did not work", "/proc could not be read", "mount it")
+    assert not driver.app.is_looking
+    gateway.works = True
+    await driver.press("escape", "enter")
+    await driver.until("Preflight")
+    await driver.press("r")
+    await driver.settled()
+    await driver.on("Firewall")

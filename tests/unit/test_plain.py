@@ -56,6 +56,9 @@ class Script(Lines):
         self.shown += f"<{line}>\n"
         return line
 
+    def forget(self) -> None:
+        """Each line is typed at its own question."""
+
     def typed(self, wait_s: float) -> str | None:
         time.sleep(TYPED_NOTHING)
         return self._meanwhile(self) if self._meanwhile is not None else None

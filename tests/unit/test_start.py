@@ -36,7 +36,7 @@ print("heavy", sorted({heavy} & set(sys.modules)), "umask", oct(os.umask(0)))
 sys.exit(code)
 """
 
-pytestmark = [pytest.mark.allow_commands("python"), pytest.mark.allow_writes("/dev/pts", "/dev/ptmx")]
+pytestmark = [pytest.mark.allow_commands("python", "sh"), pytest.mark.allow_writes("/dev/pts", "/dev/ptmx")]
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,11 @@ def call(
     terminals: Sequence[int] = (0, 1, 2),
     uid: int = 0,
     typed: bytes = b"",
+    enters: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
-    """The call with these of its streams at a terminal; the others are pipes. `said` is what a piped error had."""
+    """The call with these of its streams at a terminal; the others are pipes. `said` is what a piped error had.
+    `enters`: Enter at each question."""
     ours, theirs = pty.openpty()
     code = PROGRAM.format(uid=uid, words=list(words), heavy={"textual", "rich"})
     kept = {name: value for name, value in os.environ.items() if name != "TERM"}
@@ -67,13 +69,13 @@ def call(
     )
     os.close(theirs)
     os.write(ours, typed)
-    shown = read_all(ours)
+    shown = read_all(ours, enters=enters)
     os.close(ours)
     out, said = process.communicate(timeout=60)
     return Ended(process.returncode, shown + (out or b"").decode(), (said or b"").decode())
 
 
-def read_all(terminal: int) -> str:
+def read_all(terminal: int, *, enters: bool = False) -> str:
     """All that is written to the terminal, until nobody has it open any more."""
     seen, until = b"", time.monotonic() + 60
     while time.monotonic() < until:
@@ -86,6 +88,8 @@ def read_all(terminal: int) -> str:
         if not data:
             break
         seen += data
+        if enters and seen.endswith(b": "):
+            os.write(terminal, b"\n")
     return seen.decode().replace("\r\n", "\n")
 
 
@@ -127,7 +131,7 @@ def test_demo_without_a_scene_is_the_fresh_server() -> None:
 
 @pytest.mark.parametrize("term", ["dumb", ""])
 def test_dumb_terminal_gets_lines_and_not_one_escape_byte(term: str) -> None:
-    ended = call(environment={"TERM": term}, typed=b"\n" * 12)
+    ended = call(environment={"TERM": term}, enters=True)
     assert ended.code == 0
     assert "Step 5 of 5: TLS" in ended.shown and "/var/log/vllm-https-setup/" in ended.shown
     assert "\x1b" not in ended.shown and "SCREENS" not in ended.shown
@@ -136,7 +140,7 @@ def test_dumb_terminal_gets_lines_and_not_one_escape_byte(term: str) -> None:
 
 def test_plain_is_lines_on_any_terminal() -> None:
     ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    ended = call("--plain", typed=b"\n" * 12, environment=ascii_alone)
+    ended = call("--plain", enters=True, environment=ascii_alone)
     assert ended.code == 0
     assert "Step 1 of 5: Preflight" in ended.shown and "... SSH proved from outside" in ended.shown
     assert ended.shown.isascii() and "\x1b" not in ended.shown
@@ -183,3 +187,26 @@ def test_options_that_belong_elsewhere_are_refused(words: tuple[str, ...], named
     ended = call(*words, terminals=())
     assert ended.code == 2
     assert named in ended.said + ended.shown and NO_TERMINAL not in ended.said
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "iso8859-15"])
+def test_terminal_of_another_encoding_gets_lines_that_it_can_show(encoding: str) -> None:
+    ended = call(typed=b"q\n", environment={"PYTHONIOENCODING": encoding})
+    assert "SCREENS" not in ended.shown and "vllm-https-setup on gpu-01" in ended.shown
+    assert "\\u" not in ended.shown
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_closed_stream_is_no_terminal_and_no_file_gets_its_number(closed: str) -> None:
+    code = PROGRAM.format(uid=0, words=[], heavy=set()) + "\n"
+    code = code.replace("code = main", "opened = lambda: os.open('/dev/null', os.O_RDONLY)\ncode = main")
+    code = code.replace("sys.exit(code)", "sys.exit(code if opened() > 2 else 99)")
+    ours, theirs = pty.openpty()
+    os.write(ours, b"q\n")
+    try:
+        command = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, "-c", code]
+        process = subprocess.run(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, timeout=60, check=False)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert process.returncode == (0 if closed == "2>&-" else 2)

@@ -198,3 +198,16 @@ def test_key_that_every_user_may_read_is_warned_of(mode: int, warned: bool) -> N
     assert pair is not None
     assert ("tls.key_readable" in {one.key for one in found}) is warned
     assert {one.level for one in found} <= {Level.WARN}
+
+
+@pytest.mark.parametrize("large", ["/etc/c.pem", "/etc/k.pem"])
+def test_file_that_is_too_large_for_a_certificate_is_not_read_as_one(large: str) -> None:
+    """Whatever was named by mistake: each of its lines would be parsed, and all of it masked as a secret."""
+    files = {"/etc/c.pem": FileState("file", CHAIN), "/etc/k.pem": FileState("file", LEAF.key_pem, 0o600)}
+    files[large] = FileState("file", files[large].content * 10_000, 0o600)
+    looked = look(f"mode: custom, domain: {DOMAIN}, certificate: /etc/c.pem, private_key: /etc/k.pem", files)
+    pair, found = custom.read(looked)
+    assert pair is None
+    assert [(one.key, one.level) for one in found] == [("tls.certificate", Level.BLOCKED)]
+    assert found[0].summary == f"{large}: more than 1024 KiB, which no certificate or key has"
+    assert looked.mask.text("any text") == "any text"

@@ -176,6 +176,16 @@ class WizardApp(App[int]):
         self.rows, self.is_proved = [], False
         self.desk.prove(self.draft)
 
+    def settle(self) -> None:
+        """Nothing is to be done: the answers are those of this server."""
+        draft = self.draft
+        self.desk.order(lambda: self.gateway.settle(draft))
+
+    def show_log(self) -> None:
+        run = self.run_id
+        if run is not None:
+            self.desk.order(lambda: desk.Answered("show", self.gateway.log(run)), alone=False)
+
     # ── the end ──
 
     @property
@@ -204,9 +214,7 @@ class WizardApp(App[int]):
         """The answer into the draft; a look follows at once, or when the typing pauses."""
         self.draft = self.draft.put(question.key, value)
         self.seen = None
-        if self._typing is not None:
-            self._typing.cancel()
-            self._typing = None
+        self._end_typing()
         if typed:
             self.looking = -1
             self._typing = asyncio.get_running_loop().call_later(self.typing_pause_s, self._answered)
@@ -221,18 +229,21 @@ class WizardApp(App[int]):
 
     def _keep_last(self) -> None:
         """What was typed a moment ago, too."""
-        pending = self._typing is not None
-        if self._typing is not None:
-            self._typing.cancel()
-            self._typing = None
+        pending = self._end_typing()
         why = self.desk.keep_now(self.draft if pending else None)
         self.not_kept = why if pending or why else self.not_kept
 
     def settle_typing(self) -> None:
         """Looks at once at what was typed: Enter was pressed."""
-        if self._typing is not None:
-            self._typing.cancel()
+        if self._end_typing():
             self._answered()
+
+    def _end_typing(self) -> bool:
+        """Waits no longer for a pause; whether one was waited for."""
+        timer, self._typing = self._typing, None
+        if timer is not None:
+            timer.cancel()
+        return timer is not None
 
     @property
     def is_looking(self) -> bool:

@@ -5,6 +5,7 @@ The threads are daemons: a wizard that is left, or hung up on, never waits for t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import posixpath
 import threading
@@ -166,7 +167,7 @@ class Desk:
         """Has something done in a thread of its own, and its message posted; `alone` is not beside a look."""
 
         def run() -> None:
-            with self._using if alone else threading.Lock():
+            with self._using if alone else contextlib.nullcontext():
                 self._guarded(work)
 
         threading.Thread(target=run, daemon=True).start()
@@ -174,7 +175,6 @@ class Desk:
     def keep(self, draft: Draft) -> None:
         """Has the answers kept for the next start: of several, the newest last."""
         self._unkept = draft
-
         self.order(lambda: Kept(self._keep_newest()), alone=False)
 
     def keep_now(self, draft: Draft | None) -> str:

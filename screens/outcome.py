@@ -8,7 +8,6 @@ from textual.app import ComposeResult
 from textual.content import Content
 
 from .block import Block
-from .desk import Answered
 from .drawing import stacked, wrapped
 from .page import Key, Page
 
@@ -68,7 +67,7 @@ class OutcomePage(Page):
             yield from wrapped(f"Log: {report['log_path']}", width, "dim")
 
     def keys(self) -> list[Key]:
-        log = Key(("l",), "l", "Log", self.show_log)
+        log = Key(("l",), "l", "Log", self.wizard.show_log)
         if self.wizard.report is not None and self.wizard.report["exit_code"] == 0:
             return [Key(("enter", "q"), "Enter", "Finish", self.wizard.leave, main=True), log]
         return [Key(("enter",), "Enter", "Try again", self.forward, main=True), log]
@@ -80,9 +79,3 @@ class OutcomePage(Page):
         self.wizard.seen = None
         self.wizard.look(again=True)
         self.wizard.walk_to(StatePage())
-
-    def show_log(self) -> None:
-        wizard = self.wizard
-        run = wizard.run_id
-        if run is not None:
-            wizard.desk.order(lambda: Answered("show", wizard.gateway.log(run)), alone=False)

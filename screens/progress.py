@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from textual.app import ComposeResult
 from textual.content import Content
 
+from wizard.progress import OPEN_ANOTHER
+
 from .block import Block
-from .desk import Answered
 from .dialogs import Ask
 from .drawing import fit, stacked, wrapped
 from .page import Key, Page
 from .run_state import RunState
 from .way import RAIL, STEPS
 
-OPEN_ANOTHER = "Open a second SSH session now: it is noticed by itself"
 STATUS = {
     "running": ("▸", "bold", ""),
     "ok": ("✓", "$success", "in order"),
@@ -78,7 +78,7 @@ class ProgressPage(Page):
             [
                 Content(""),
                 *wrapped(f"{OPEN_ANOTHER}. {left} s", width, "bold $warning"),
-                *wrapped(f"Not proved yet: {state.said.partition('. Open a second')[0]}.", width),
+                *wrapped(f"Not proved yet: {state.said.partition(f'. {OPEN_ANOTHER}')[0]}.", width),
                 *wrapped("Without it the firewall is put back as it was. If you know that SSH works: c", width, "dim"),
             ]
         )
@@ -96,29 +96,20 @@ class ProgressPage(Page):
         lines += [Content.styled(f"  {fit(line, width - 2)}", "dim") for line in tail]
         return stacked(lines, height)
 
-    def seen(self) -> None:
-        self._draw()
-
     def ticked(self) -> None:
         self.redraw(proof=self._proof)
 
-    def _draw(self) -> None:
+    def seen(self) -> None:
         self.redraw(steps=self._steps, proof=self._proof, moment=self._moment)
 
     def keys(self) -> list[Key]:
         keys = [
-            Key(("l",), "l", "Log", self.show_log),
+            Key(("l",), "l", "Log", self.wizard.show_log),
             Key(("s",), "s", "Stop", self.ask_to_stop),
         ]
         if self.run_state.is_unproved:
             keys.insert(0, Key(("c",), "c", "SSH works", self.confirm, main=True))
         return keys
-
-    def show_log(self) -> None:
-        wizard = self.wizard
-        run = wizard.run_id
-        if run is not None:
-            wizard.desk.order(lambda: Answered("show", wizard.gateway.log(run)), alone=False)
 
     def confirm(self) -> None:
         def sure() -> None:
@@ -142,5 +133,8 @@ class ProgressPage(Page):
             "The command of the moment is finished first; then nothing more is done. What is done stays, and the next "
             f"start completes it; sudo vllm-https-setup rollback takes it back.{local}"
         )
-        stop = lambda: wizard.desk.order(lambda: wizard.gateway.stop(run), alone=False)  # noqa: E731
+
+        def stop() -> None:
+            wizard.desk.order(lambda: wizard.gateway.stop(run), alone=False)
+
         self.app.push_screen(Ask("Stop after this command?", text, stop))

@@ -11,12 +11,12 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 
-from wizard.gateway import Seen, SeenStep, is_about
+from wizard.gateway import Seen, SeenStep
 
 from .block import Block
 from .desk import Answered
 from .dialogs import Ask, AskPath
-from .drawing import IMPACTS, change_lines, fit, stacked, worst_impact, wrapped
+from .drawing import IMPACTS, change_lines, counted, fit, stacked, worst_impact, wrapped
 from .page import Key, Page
 
 Document = dict[str, Any]
@@ -53,7 +53,7 @@ class Fold(Block, can_focus=True):
         count = len(self.changes)
         sign = " " if not count else ("▾" if self.is_open else "▸")
         impact = worst_impact(self.changes)
-        words = f"{count} action{'' if count == 1 else 's'}" if count else "in order already"
+        words = counted(self.changes) if count else "in order already"
         head = f"{sign} {self.step.step.title:<10}{words:<17}"
         style = "reverse" if self.has_focus else ("" if count else "dim")
         tail = IMPACTS[impact] if count else ""
@@ -137,7 +137,9 @@ class ReviewPage(Page):
     def _is_stray(seen: Seen) -> bool:
         """Whether no page asks for any of what is wrong."""
         asked = [question for step in seen.steps for question in step.questions]
-        return bool(seen.problems) and not any(is_about(one, question) for one in seen.problems for question in asked)
+        return bool(seen.problems) and not any(
+            one.concerns(question.key) for one in seen.problems for question in asked
+        )
 
     def take_out(self) -> None:
         wizard = self.wizard
@@ -176,8 +178,7 @@ class ReviewPage(Page):
         else:
             from .test import TestPage
 
-            draft = wizard.draft
-            wizard.desk.order(lambda: wizard.gateway.settle(draft))
+            wizard.settle()
             wizard.start_test()
             wizard.walk_to(TestPage())
 

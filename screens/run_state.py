@@ -6,12 +6,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from wizard.progress import change_words
+from wizard.progress import PROOF, change_words
 
 from .drawing import clean
 
 Document = dict[str, Any]
-PROOF = "SSH proved from outside"
 TAIL = 200
 
 
@@ -37,7 +36,6 @@ class RunState:
     rows: list[Document] = field(default_factory=list)
     waiting: str = ""
     waits_until: float = 0.0
-    failures: list[str] = field(default_factory=list)
     exit_code: int | None = None
 
     @property
@@ -77,9 +75,7 @@ class RunState:
         self.waits_until = event.get("at", 0.0) + change.get("timeout_s", 0)
 
     def _ended(self, event: Document) -> None:
-        if not event["ok"]:
-            self.failures.append(f"{self.command}: {clean(event['said'])}")
-        elif self.waiting and (line := list(self.steps.values())[-1:]):
+        if event["ok"] and self.waiting and (line := list(self.steps.values())[-1:]):
             line[0].summary = self.said or self.waiting
         self.waiting = self.said = ""
 

@@ -87,8 +87,7 @@ class StatePage(Page):
             self._proving = True
             if wizard.opening is not None and wizard.opening.cut_off:
                 # Nothing of it is left to be done: the next start need not speak of it.
-                draft = wizard.draft
-                wizard.desk.order(lambda: wizard.gateway.settle(draft))
+                wizard.settle()
             wizard.start_test()
         self.redraw(standing=self._standing, plan=self._plan)
 

@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widget import Widget
 
+from wizard.answers_file import AnswerProblem
 from wizard.gateway import SeenStep
 from wizard.questions import Kind, Question
 
@@ -160,13 +161,13 @@ class StepPage(Page):
             return
         for field in self.fields:
             if isinstance(field, Typed):
-                key = field.question.key
-                problem = next(
-                    (one for one in wizard.seen.problems if one.key == key or one.key.startswith(f"{key}[")), None
-                )
-                given = wizard.draft.given(key) is not None
-                expected = f": {problem.expected}" if problem and problem.expected else ""
-                field.say(f"{problem.message}{expected}" if problem and given else "")
+                problem = self._problem_of(field)
+                given = wizard.draft.given(field.question.key) is not None
+                field.say(in_short(problem) if problem and given else "")
+
+    def _problem_of(self, field: Typed) -> AnswerProblem | None:
+        problems = self.wizard.seen.problems if self.wizard.seen else ()
+        return next((one for one in problems if one.concerns(field.question.key)), None)
 
     # ── what is new ──
 
@@ -228,11 +229,9 @@ class StepPage(Page):
 
     def _ask_for_missing(self) -> bool:
         """Leads to the first field whose answer is missing or wrong."""
-        problems = {one.key.partition("[")[0]: one for one in self.wizard.seen.problems} if self.wizard.seen else {}
         for field in self.fields:
-            problem = problems.get(field.question.key)
-            if problem is not None and isinstance(field, Typed):
-                field.say(f"{problem.message}: {problem.expected}" if problem.expected else problem.message)
+            if isinstance(field, Typed) and (problem := self._problem_of(field)) is not None:
+                field.say(in_short(problem))
                 self.screen.set_focus(field.line)
                 return True
         return False
@@ -267,3 +266,8 @@ class StepPage(Page):
         self.app.push_screen(
             Show(f"{self.title}: what it will do", lambda w, h: stacked(change_lines(self.changes, w)))
         )
+
+
+def in_short(problem: AnswerProblem) -> str:
+    """What is wrong with an answer, below its field."""
+    return f"{problem.message}: {problem.expected}" if problem.expected else problem.message

@@ -21,6 +21,10 @@ class AnswerProblem:
     message: str
     expected: str | None = None
 
+    def concerns(self, key: str) -> bool:
+        """True if the answer of this key, or an item of it, is what is wrong."""
+        return self.key == key or self.key.startswith(f"{key}[")
+
     def __str__(self) -> str:
         where = "" if self.line is None else f"line {self.line}: "
         what = f"{self.key}: {self.message}" if self.key else self.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,11 @@ class Draft:
 
     def problems(self) -> tuple[AnswerProblem, ...]:
         """What is wrong with the answers or missing from them; none where they can be applied."""
+        return self._problems
+
+    # A look asks for them half a dozen times, and each answer is a whole file written and read.
+    @functools.cached_property
+    def _problems(self) -> tuple[AnswerProblem, ...]:
         from .answers import AnswersError, load
 
         try:
@@ -71,7 +77,7 @@ class Draft:
 
     def problem(self, key: str) -> AnswerProblem | None:
         """What is wrong with this answer."""
-        return next((one for one in self.problems() if one.key == key or one.key.startswith(f"{key}[")), None)
+        return next((one for one in self.problems() if one.concerns(key)), None)
 
     def answers(self) -> Answers:
         """Raises AnswersError where there are problems."""

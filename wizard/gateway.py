@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import files, journal, paths, runs
-from .draft import LEAST, STAND_INS, Draft, load_draft, save_draft
+from .draft import LEAST, STAND_INS, Draft, forget_draft, load_draft, save_draft
 from .mask import Mask
 from .model import Impact, SetupError
 
@@ -201,7 +201,6 @@ class RealGateway:
 
     def settle(self, draft: Draft) -> None:
         from .commands import save_answers
-        from .draft import forget_draft
 
         save_answers(draft.dump())
         if runs.find_holder() is None and (unfinished := journal.find_unfinished()) is not None:
@@ -210,7 +209,6 @@ class RealGateway:
 
     def start(self, draft: Draft, seen: Seen) -> str:
         from .commands import begin
-        from .draft import forget_draft
 
         if (holder := runs.find_holder()) is not None:
             raise runs.Busy(holder)
@@ -304,7 +302,7 @@ def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Se
             question.key
             for problem in problems
             for question in asked
-            if question.needed and is_about(problem, question)
+            if question.needed and problem.concerns(question.key)
         }
         if wrong:
             # It was looked at with other answers than those that are being given: for what it would do, at least.
@@ -315,11 +313,6 @@ def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Se
         seen.append(SeenStep(result.step, document, asked))
         tell(seen[-1])
     return Seen(tuple(seen), problems, session.endpoint().base_url, tuple(results))
-
-
-def is_about(problem: AnswerProblem, question: Question) -> bool:
-    """True if the question's answer, or an item of it, is what is wrong."""
-    return problem.key == question.key or problem.key.startswith(f"{question.key}[")
 
 
 def prove_all(session: View, tell: Callable[[Document], None]) -> list[Document]:

@@ -15,14 +15,11 @@ from . import clients
 from .draft import Draft
 from .gateway import Gateway
 from .plain_lines import Teller
-from .progress import Progress
+from .progress import OPEN_ANOTHER, PROOF, Progress
 from .report import Document, Text
 
 LEVELS = {"ok": "ok", "info": "note", "warn": "warning", "drift": "to do", "blocked": "BLOCKED"}
 ROWS = {True: "ok", False: "FAILED", None: "not tried"}
-# The words of safety.py: a run's events are text.
-PROOF = "SSH proved from outside"
-DOUBTED = "Open a second SSH session"
 POLL_S = 0.1
 GOES_ON = "The run goes on by itself. To see it again: sudo vllm-https-setup"
 
@@ -127,7 +124,7 @@ class Following:
                 self._is_doubt_told = False
             case "action_ended":
                 self._proof_until = None
-            case "progress" if DOUBTED in str(event["text"]):
+            case "progress" if OPEN_ANOTHER in str(event["text"]):
                 self._tell_doubt()
             case "test":
                 if not self._is_testing:
@@ -147,9 +144,8 @@ class Following:
         if left > 0 and not self._is_doubt_told:
             self._is_doubt_told = True
             self._teller.say(
-                f"It is not sure that new SSH connections get in. Open a second SSH session now: it is noticed by "
-                f"itself. Without a proof everything is put back in {left:.0f} seconds. Where you know that you get "
-                "in: type yes and Enter here."
+                f"It is not sure that new SSH connections get in. {OPEN_ANOTHER}. Without a proof everything is put "
+                f"back in {left:.0f} seconds. Where you know that you get in: type yes and Enter here."
             )
 
 

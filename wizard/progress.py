@@ -8,6 +8,11 @@ from typing import Any, TextIO
 WORDS = {"ok": "in order", "changed": "changed", "failed": "FAILED", "blocked": "BLOCKED"}
 
 
+# How the firewall's proof is told of, by safety.py in a run's events, and found there by whoever follows the run.
+PROOF = "SSH proved from outside"
+OPEN_ANOTHER = "Open a second SSH session now: it is noticed by itself"
+
+
 class Progress:
     """Tells the events that a person follows: steps, actions, notes of a wait, and how each step ended."""
 

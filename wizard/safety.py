@@ -12,6 +12,7 @@ from . import paths
 from .engine import Look
 from .model import Action, FileIs, Probe, Remove, Run, UnitIs, Wait, Write
 from .parse.netfilter import Packet, Ruleset, evaluate
+from .progress import OPEN_ANOTHER, PROOF
 from .render import render
 from .server import Address, FileState, Server, Target
 
@@ -65,7 +66,7 @@ def prove_and_disarm(look: Look, ports: tuple[int, ...]) -> tuple[Action, ...]:
     named = ", ".join(map(str, ports)) or "no port: SSH is not used here"
     return (
         Wait(
-            f"SSH proved from outside (port {named})",
+            f"{PROOF} (port {named})",
             "a packet from a fresh network namespace, and the loaded rules for the operator's own address",
             max(seconds - MARGIN_S, 5),
             Proof(look, ports),
@@ -141,7 +142,7 @@ class Proof:
         doubts = find_doubts(server, self._look, self._ports)
         if not doubts:
             return Probe(True, "a packet from outside reached SSH, and the rules let the operator in")
-        return Probe(None, doubts[0].text, "Open a second SSH session now: it is noticed by itself")
+        return Probe(None, doubts[0].text, OPEN_ANOTHER)
 
 
 def find_doubts(server: Server, look: Look, ports: tuple[int, ...]) -> list[Doubt]:

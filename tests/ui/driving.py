@@ -93,6 +93,17 @@ class Driver:
         await self.until(lambda: self.app.page is not None and self.app.page.title == page)
         await self.pilot.pause()
 
+    async def choose_acme(self) -> None:
+        """On the TLS page, which has been come to: the second card, whose lines are there then."""
+        await self.press("down")
+        await self.until("Domain")
+
+    async def choose_custom(self) -> None:
+        """The third card, in the same way."""
+        await self.choose_acme()
+        await self.press("down")
+        await self.until("Private key")
+
     async def walk(self, *pages: str) -> None:
         """Enter, page by page."""
         for page in pages:

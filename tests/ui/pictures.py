@@ -43,8 +43,7 @@ async def help_page(driver: Driver) -> None:
 
 async def acme(driver: Driver, domain: str = "llm.example.com") -> None:
     await driver.jump("TLS")
-    await driver.press("down")
-    await driver.until("Domain")
+    await driver.choose_acme()
     await driver.press("tab")
     await driver.write(domain)
     await driver.press("tab")
@@ -58,10 +57,7 @@ async def acme_wrong(driver: Driver) -> None:
 
 async def custom(driver: Driver) -> None:
     await driver.jump("TLS")
-    await driver.press("down")
-    await driver.until("Domain")
-    await driver.press("down")
-    await driver.until("Private key")
+    await driver.choose_custom()
     for text in ("llm.example.com", "/etc/ssl/llm/chain.pem", "/etc/ssl/llm/key.pem"):
         await driver.press("tab")
         await driver.write(text)

@@ -74,10 +74,7 @@ async def test_lets_encrypt_needs_a_domain_and_a_mail_address(driver: Driver) ->
 @played()
 async def test_own_files_are_checked_as_soon_as_both_are_named(driver: Driver) -> None:
     await driver.jump("TLS")
-    await driver.press("down")
-    await driver.until("Domain")
-    await driver.press("down")
-    await driver.until("Private key")
+    await driver.choose_custom()
     for text in ("llm.example.com", "/etc/ssl/old/chain.pem", "/etc/ssl/old/key.pem"):
         await driver.press("tab")
         await driver.write(text)
@@ -96,10 +93,7 @@ async def test_own_files_are_checked_as_soon_as_both_are_named(driver: Driver) -
 @played()
 async def test_file_can_be_picked(driver: Driver) -> None:
     await driver.jump("TLS")
-    await driver.press("down")
-    await driver.until("Domain")
-    await driver.press("down")
-    await driver.until("Private key")
+    await driver.choose_custom()
     await driver.press("tab", "tab", "f2")
     await driver.until("/etc/ssl", "llm/")
     await driver.press("enter")
@@ -115,8 +109,7 @@ async def test_back_and_forth_loses_no_answer(driver: Driver) -> None:
     await driver.settled()
     assert driver.shows("[x] 3000/tcp grafana-server")
     await driver.walk("Bind", "Caddy", "TLS")
-    await driver.press("down")
-    await driver.until("Domain")
+    await driver.choose_acme()
     await driver.press("tab")
     await driver.write("llm.example.com")
     for page in ("Caddy", "Bind", "Firewall"):
@@ -157,8 +150,7 @@ def test_wrong_domain_stands_in_the_way(domain: str, words: str) -> None:
     @played()
     async def play(driver: Driver) -> None:
         await driver.jump("TLS")
-        await driver.press("down")
-        await driver.until("Domain")
+        await driver.choose_acme()
         await driver.press("tab")
         await driver.write(domain)
         await driver.press("tab")
@@ -310,8 +302,7 @@ async def test_answers_are_kept_as_they_are_given(driver: Driver) -> None:
 @played()
 async def test_letters_do_something_only_where_none_is_typed(driver: Driver) -> None:
     await driver.jump("TLS")
-    await driver.press("down")
-    await driver.until("Domain")
+    await driver.choose_acme()
     await driver.press("tab")
     await driver.press("d", "r", "w")
     await driver.press("f1")

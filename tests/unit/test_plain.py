@@ -27,7 +27,7 @@ from wizard.gateway import Document, Opening
 from wizard.model import Output, TestRow
 from wizard.plain import PAGES, Plain
 from wizard.plain_lines import Console, Lines, Teller
-from wizard.plain_run import DOUBTED, PROOF
+from wizard.progress import OPEN_ANOTHER, PROOF
 from wizard.runs import Busy, Holder
 from wizard.safety import Proof
 from wizard.server import Address, DnsAnswer, FileState, Listener, Request, Response
@@ -530,7 +530,7 @@ def test_the_firewalls_proof_is_known_by_its_words() -> None:
     unsure = replace(about, connections={(22,): ()}, files=files, reached=reached)
     look = replace(described, description=unsure).look()
     doubted = Proof(look, (22,))(look.server)
-    assert doubted.done is None and DOUBTED in doubted.words
+    assert doubted.done is None and OPEN_ANOTHER in doubted.words
 
 
 def once(line: str) -> TYPES:

@@ -40,10 +40,10 @@ class CaddyRemoval:
 
 
 def find_caddy_removal(
-    look: Look, commands: Sequence[Sequence[str]], paths: Sequence[str], edited: Sequence[str], *, keep_data: bool
+    look: Look, commands: Sequence[Sequence[str]], caddyfile: str, edited: Sequence[str], *, keep_data: bool
 ) -> CaddyRemoval:
-    """What becomes of Caddy where these commands are taken back, and these files but for the edited ones."""
-    why = _is_needed(look, paths, edited)
+    """What becomes of Caddy where these commands are taken back, its Caddyfile says this, and these files stay."""
+    why = _who_needs_it(caddyfile, edited)
     kept, left = _copies_in_use(look, edited)
     if not any(CADDY in installed_by(argv) for argv in commands):
         return CaddyRemoval(serves=CADDYFILE in edited, kept_files=kept, left=left)
@@ -55,14 +55,11 @@ def find_caddy_removal(
     return CaddyRemoval(goes=True, keeps_data=keep_data or bool(theirs), left=words)
 
 
-def _is_needed(look: Look, paths: Sequence[str], edited: Sequence[str]) -> str:
+def _who_needs_it(caddyfile: str, edited: Sequence[str]) -> str:
     """Whose site needs Caddy, once ours is gone; "" where nobody's does."""
     if CADDYFILE in edited:
         return f"{CADDYFILE} was edited since, and it goes on with that"
-    now = look.server.read(CADDYFILE)
-    if now is None or CADDYFILE in paths or is_packaged(now.text):
-        return ""
-    return f"{CADDYFILE} has sites of others"
+    return "" if is_packaged(caddyfile) else f"{CADDYFILE} has sites of others"
 
 
 def _copies_in_use(look: Look, edited: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -127,14 +127,14 @@ def _end(session: Session, book: journal.Journal, request: dict[str, Any], repor
 
 
 def _end_without_a_trace(session: Session, book: journal.Journal, document: Document) -> int:
-    """After an uninstall nothing is kept, the run's own directory neither: whoever follows has its journal open."""
+    """After an uninstall nothing is kept, the run's own directory neither: who follows has its journal open, as we."""
     from .uninstall import KEPT, removal
 
     session.machine.observer = Nobody()
+    session.machine.command(removal(KEPT).argv, timeout_s=60)
     book.event("report", document=document)
     book.event("end", exit_code=0)
     book.close()
-    session.machine.command(removal(KEPT).argv, timeout_s=60)
     return 0
 
 

@@ -89,17 +89,16 @@ class Owned:
         """
         known = self.files.get(path)
         theirs = known is not None and edits and known.backup is not None and self.is_edited(path, before)
-        edits = edits and (known is None or known.edits)
         if known is None or theirs:
             told = known.then if known else ()
-            known = OwnedFile(None, None, step=step, then=told)
+            known = OwnedFile(None, None, step=step, then=told, edits=edits)
             if before is not None:
                 kept = replace(known, backup=backup, was=sha256(before.content))
                 known = replace(kept, mode=before.mode, owner=before.owner, group=before.group)
         told_of = {one.argv for one in known.then}
         more = tuple(Then(one.argv, one.why, one.impact) for one in then if one.argv not in told_of)
         about = None if writing is None else sha256(writing)
-        return self._with(path, replace(known, then=(*known.then, *more), writing=about, edits=edits))
+        return self._with(path, replace(known, then=(*known.then, *more), writing=about, edits=edits and known.edits))
 
     def after_write(self, path: str, content: bytes | None, attributes: Attributes | None = None) -> Owned:
         """With what was written (None: removed), and the attributes that it was given (None: it kept its own)."""

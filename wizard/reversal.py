@@ -84,8 +84,8 @@ def plan_reversal(done: Sequence[Done], look: Look, wish: Wish) -> Reversal:
     """The actions that take this back, as the server is now."""
     done, edited = without_edited([one for one in done if one.path not in SAFETY], look)
     left = [f"{path} was edited since: it stays as it is" for path in edited]
-    commands, paths = [one.argv for one in done], [one.path for one in done]
-    caddy = find_caddy_removal(look, commands, paths, edited, keep_data=wish.keep_data)
+    commands = [one.argv for one in done]
+    caddy = find_caddy_removal(look, commands, _caddyfile(done, look), edited, keep_data=wish.keep_data)
     left += caddy.left
     opened = [one for one in done if _opens(one)]
     if wish.keep_bind and opened:
@@ -104,6 +104,13 @@ def plan_reversal(done: Sequence[Done], look: Look, wish: Wish) -> Reversal:
             steps.append((step, actions))
         left += words
     return Reversal(tuple(steps), tuple(dict.fromkeys(left)), exposes)
+
+
+def _caddyfile(done: Sequence[Done], look: Look) -> str:
+    """What the Caddyfile says when all is taken back."""
+    touched = [one.before for one in done if one.path == CADDYFILE]
+    after = touched[0] if touched else look.server.read(CADDYFILE)
+    return after.text if after is not None else ""
 
 
 def _actions(

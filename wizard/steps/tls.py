@@ -16,6 +16,8 @@ from ..questions import Choice, Kind, Question
 from ..server import FileState
 from ..vllm import find_vllm
 
+# What every Caddyfile of ours begins with.
+HEADING = "# Made by vllm-https-setup"
 VALIDATE = (
     *("runuser", "-u", "caddy", "--", "env", "HOME=/var/lib/caddy"),
     *("caddy", "validate", "--adapter", "caddyfile", "--config", "{path}"),
@@ -75,6 +77,9 @@ def check_configuration(look: Look) -> Iterator[Finding]:
 def is_others(look: Look, state: FileState) -> bool:
     """True if this Caddyfile has sites that are not ours."""
     if existing.is_kept(look, state):
+        return True
+    # Somebody has put a Caddyfile of their own in the place of ours, and wants both.
+    if look.answers.caddy.existing_config == "keep" and not is_packaged(state.text) and HEADING not in state.text:
         return True
     # A file that was just written, and is not in owned.json yet, is known by what it says.
     return not (look.owned.is_written(CADDYFILE) or is_packaged(state.text) or is_of_this_endpoint(look, state))

@@ -117,6 +117,11 @@ class Owned:
         """Without what this command has taken back."""
         return replace(self, commands=tuple(known for known in self.commands if argv not in known.undo))
 
+    def without_commands(self, argvs: Iterable[tuple[str, ...]]) -> Owned:
+        """Without these, whatever has become of them: their run was taken back, and what stays of it is said."""
+        gone = set(argvs)
+        return replace(self, commands=tuple(known for known in self.commands if known.argv not in gone))
+
     def after_step(self, step: str) -> Owned:
         """Without the files of a step that are as they were before: by its end all have been told."""
         left = {path: one for path, one in self.files.items() if not (one.taken_back and one.step == step)}

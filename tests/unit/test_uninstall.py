@@ -14,7 +14,7 @@ from wizard.caddy_source import KEYRING, LIST
 from wizard.described import NotDescribed
 from wizard.engine import Look, NoWatcher
 from wizard.firewall_undo import ALLOW_ALL, DISABLE, guard
-from wizard.model import Action, FirewallIs, Output, Remove, Run, Status, Wait, Write
+from wizard.model import Action, FirewallIs, Output, Remove, Run, Status, UnitIs, Wait, Write
 from wizard.overlay import Overlay
 from wizard.owned import Owned
 from wizard.package_removal import find_departure
@@ -288,3 +288,19 @@ def test_undo_that_a_killed_run_has_left_armed_goes_too() -> None:
     server.perform(Write(paths.UNCONFIRMED, b"", ""))
     actions = guard(replace(look, server=server), [], keep_closed=False).actions
     assert next(one.path for one in actions if isinstance(one, Remove)) == paths.UNCONFIRMED
+
+
+def test_service_that_somebody_has_stopped_is_not_started_for_its_old_file(secured: Secured) -> None:
+    look, server, _ = secured("exposed")
+    server.perform(Run(("systemctl", "stop", "vllm.service"), "", makes=(UnitIs("vllm.service", active=False),)))
+    planned = uninstall.plan_uninstall(look, EVERYTHING).reversal
+    actions = [one for _, actions in planned.steps for one in actions]
+    assert any(isinstance(one, Write) and one.path == SCRIPT for one in actions)
+    assert not any(isinstance(one, Run) and "vllm.service" in one.argv for one in actions)
+
+
+def test_package_that_was_rolled_back_is_not_ours_when_somebody_installs_it(secured: Secured) -> None:
+    look, _, performed = secured("exposed")
+    argvs = [one.argv for one, _ in performed if isinstance(one, Run)]
+    assert any(known.argv[0] == "apt-get" for known in look.owned.commands)
+    assert look.owned.without_commands(argvs).commands == ()

@@ -29,6 +29,7 @@ class Book(ABC):
         self.owned = owned
         self._said: list[str] = []
         self._told = 0.0
+        self.has_changed = False
 
     @abstractmethod
     def write_event(self, line: str, *, durable: bool) -> None:
@@ -119,6 +120,7 @@ class Book(ABC):
         }
         if isinstance(action, Write):
             known["keeps_attributes"] = action.keep_attributes
+        self.has_changed = True
         self.event("action_began", durable=True, step=step.id, **known)
         self.line(f"── {change.why}")
         if change.path:

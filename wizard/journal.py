@@ -159,8 +159,8 @@ def read_events(run: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
     whole = data[: data.rfind(b"\n") + 1]
     events = []
     for line in whole.splitlines():
-        with contextlib.suppress(ValueError):
-            if isinstance(event := json.loads(line), dict):
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(event := json.loads(line), dict) and isinstance(event.get("event"), str):
                 events.append(event)
     return events, start + len(whole)
 
@@ -171,7 +171,7 @@ def read_report(run: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((run_directory(run) / "report.json").read_bytes())
         if not found.keys() >= REPORTED:
             raise ValueError("no report")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         if files.is_full(paths.STATE):
             raise SetupError(
                 f"the disk is full: run {run} could not write what it did",
@@ -199,7 +199,7 @@ def _past_run(run: str) -> PastRun | None:
     try:
         request = json.loads((run_directory(run) / "request.json").read_bytes())
         past = PastRun(run, str(request.get("command")), float(request.get("began", 0)), None, None, False)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
     events, _ = read_events(run)
     for event in events:

@@ -95,6 +95,6 @@ def load_owned(state: FileState | None) -> Owned:
             for path, one in data["files"].items()
         }
         commands = tuple((tuple(one["argv"]), tuple(tuple(undo) for undo in one["undo"])) for one in data["commands"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Owned()
     return Owned(files, commands)

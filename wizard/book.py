@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from abc import ABC, abstractmethod
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .mask import Mask
-from .model import Action, Change, Finding, Output, Remove, Run, Status, TestRow, Write
+from .model import Action, Change, Finding, Output, Remove, Run, SetupError, Status, TestRow, Write
 from .owned import Owned, sha256
 from .server import FileState
 
@@ -107,7 +108,7 @@ class Book(ABC):
         backup = None
         if isinstance(action, Write | Remove):
             backup = self.back_up(action.path, before)
-            self._own(self.owned.before_write(action.path, before, backup))
+        self._own(owned_before(self.owned, step.id, action, before, backup))
         undo = [list(one.argv) for one in action.undo] if isinstance(action, Run) else []
         then = [{"argv": list(one.argv), "why": one.why, "impact": str(one.impact)} for one in action.then]
         sha = sha256(action.content) if isinstance(action, Write) else None
@@ -128,17 +129,18 @@ class Book(ABC):
             self.line(change.diff, "    ")
 
     def action_ended(self, step: Step, action: Action, output: Output) -> None:
-        if output.ok and isinstance(action, Write | Remove):
-            content = action.content if isinstance(action, Write) else None
-            self._own(self.owned.after_write(action.path, content))
-        elif output.ok and isinstance(action, Run):
-            self._own(self.owned.after_command(action.argv, tuple(undo.argv for undo in action.undo)))
+        if output.ok:
+            self._own(owned_after(self.owned, action))
         said = "" if output.ok else output.last_words
         self.event("action_ended", durable=True, step=step.id, ok=output.ok, code=output.code, said=said)
         if not output.ok and not isinstance(action, Run):
             self.line(f"failed: {output.last_words}")
 
     def step_ended(self, step: Step, status: Status, seconds: float) -> None:
+        if status in (Status.OK, Status.CHANGED):
+            # Only tidied up: on a full disk it may stay for the next run.
+            with contextlib.suppress(SetupError):
+                self._own(self.owned.after_step(step.id))
         self.event("step_ended", step=step.id, status=str(status), seconds=round(seconds, 3))
         self.line(f"══ {step.title}: {status}, {seconds:.2f} s")
 
@@ -150,6 +152,36 @@ class Book(ABC):
         if owned != self.owned:
             self.owned = owned
             self.keep_owned(owned)
+
+
+def owned_before(owned: Owned, step: str, action: Action, before: FileState | None, backup: str | None) -> Owned:
+    """What is ours, with what this action is about to touch."""
+    match action:
+        case Write():
+            told, edits = action.then, action.keep_attributes
+            return owned.before_write(
+                action.path, before, backup, step=step, writing=action.content, then=told, edits=edits
+            )
+        case Remove():
+            return owned.before_write(action.path, before, backup, step=step, then=action.then)
+        case Run():
+            return owned.before_command(action.argv, tuple(one.argv for one in action.undo), step)
+        case _:
+            return owned
+
+
+def owned_after(owned: Owned, action: Action) -> Owned:
+    """What is ours, once this action is done."""
+    match action:
+        case Write():
+            attributes = None if action.keep_attributes else (action.mode, action.owner, action.group)
+            return owned.after_write(action.path, action.content, attributes)
+        case Remove():
+            return owned.after_write(action.path, None)
+        case Run():
+            return owned.after_command(action.argv)
+        case _:
+            return owned
 
 
 def _sign(ok: bool | None) -> str:

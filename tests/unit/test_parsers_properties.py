@@ -342,5 +342,5 @@ def test_what_is_ours_is_read_as_it_was_written(files: dict[str, Any], commands:
         owned = owned.before_write(path, None if backup is None else FileState("file", b"x", 0o4755, "é", "g"), backup)
         owned = owned.after_write(path, path.encode("utf-8", "replace"))
     for argv in commands:
-        owned = owned.after_command(argv, (("undo", *argv),))
+        owned = owned.before_command(argv, (("undo", *argv),))
     assert load_owned(FileState("file", owned.dump().encode())) == owned

@@ -27,7 +27,7 @@ def without_control(value: Any) -> Any:
         case str():
             return strip_control(value)
         case dict():
-            return {key: without_control(item) for key, item in value.items()}
+            return {without_control(key): without_control(item) for key, item in value.items()}
         case list():
             return [without_control(item) for item in value]
         case _:
@@ -76,8 +76,10 @@ class Mask:
         if self._pattern is None and self._values:
             longest_first = sorted(self._values, key=len, reverse=True)
             # A line counts where it stands alone: a private key has its public one in it, and so has a certificate.
-            lines = (rf"(?<![\w+/]){line}(?![\w+/])" for line in self._lines)
-            self._pattern = re.compile("|".join([*(re.escape(value) for value in longest_first), *lines]))
+            # The sign of a diff before it is none of its own.
+            lines = (rf"(?:(?<![\w+/])|(?<=^\+)){line}(?![\w+/])" for line in self._lines)
+            words = [*(re.escape(value) for value in longest_first), *lines]
+            self._pattern = re.compile("|".join(words), re.MULTILINE)
         if self._pattern is not None:
             text = self._pattern.sub(DOTS, text)
         text = _URL_CREDENTIALS.sub(rf"\g<scheme>{DOTS}@", text)
@@ -89,7 +91,7 @@ class Mask:
             case str():
                 return value if (masked := self.text(value)) == strip_control(value) else masked
             case dict():
-                return {self.text(str(key)): self.value(item) for key, item in value.items()}
+                return {self.value(str(key)): self.value(item) for key, item in value.items()}
             case list() | tuple():
                 return [self.value(item) for item in value]
             case _:

@@ -189,8 +189,11 @@ def read_backup(path: str) -> FileState:
     content, attributes = files.read(path), files.read(f"{path}.attributes")
     if content is None or attributes is None:
         raise SetupError(f"the backup {path} is gone", "what was there before can't be brought back")
-    known = json.loads(attributes.text)
-    return FileState("file", content.content, int(known["mode"], 8), known["owner"], known["group"])
+    try:
+        known = json.loads(attributes.text)
+        return FileState("file", content.content, int(known["mode"], 8), str(known["owner"]), str(known["group"]))
+    except (ValueError, KeyError, TypeError):
+        raise SetupError(f"{path}.attributes is damaged", "what was there before can't be brought back") from None
 
 
 # ── carrying it out ──

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .model import Effect, Output, PackageIs, Run
 from .parse.apt import is_locked, parse_deb822, parse_lock_holder, parse_sources_list
 from .server import Server, read_through
@@ -14,6 +16,7 @@ ENVIRONMENT = (
 )
 QUIET = ("-y", "-q", "-o", "Dpkg::Use-Pty=0")
 KEEP_CONFIGURATION = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+CADDY = "caddy"
 # What the instructions of Caddy's repository ask for.
 CADDY_PREREQUISITES = ("debian-keyring", "debian-archive-keyring", "apt-transport-https", "curl")
 # Ubuntu's since 24.04, Debian's since 13, and both's before that.
@@ -60,9 +63,25 @@ def install(
     apt takes a package that was cut off while it was unpacked for installed."""
     flags = (*QUIET, *KEEP_CONFIGURATION, "--no-install-recommends", *(("--reinstall",) if again else ()))
     argv = ("apt-get", "install", *flags, "--", *names)
-    gone = (*(PackageIs(name, False) for name in names), *undoes)
-    undo = _apt(("apt-get", "purge", *QUIET, "--", *names), f"take back: {why}", gone)
+    undo = purge(names, f"take back: {why}", undoes)
     return _apt(argv, why, (*(PackageIs(name, True) for name in names), *makes), (undo,))
+
+
+def purge(names: tuple[str, ...], why: str, makes: tuple[Effect, ...] = ()) -> Run:
+    """Removes the packages and what they keep in /etc and /var."""
+    gone = (*(PackageIs(name, False) for name in names), *makes)
+    return _apt(("apt-get", "purge", *QUIET, "--", *names), why, gone)
+
+
+def remove(names: tuple[str, ...], why: str) -> Run:
+    """Removes the packages; their configuration and data stay."""
+    return _apt(("apt-get", "remove", *QUIET, "--", *names), why, tuple(PackageIs(name, False) for name in names))
+
+
+def installed_by(argv: Sequence[str]) -> tuple[str, ...]:
+    """The packages that a command of `install` installs; none for any other command."""
+    words = tuple(argv)
+    return words[words.index("--") + 1 :] if words[:2] == ("apt-get", "install") and "--" in words else ()
 
 
 def refresh_one(list_path: str, why: str) -> Run:

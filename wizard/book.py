@@ -106,7 +106,7 @@ class Book(ABC):
         backup = None
         if isinstance(action, Write | Remove):
             backup = self.back_up(action.path, before)
-            self._own(self.owned.before_write(action.path, before, backup))
+        self.own(owned_before(self.owned, step.id, action, before, backup))
         undo = [list(one.argv) for one in action.undo] if isinstance(action, Run) else []
         then = [{"argv": list(one.argv), "why": one.why, "impact": str(one.impact)} for one in action.then]
         sha = sha256(action.content) if isinstance(action, Write) else None
@@ -126,17 +126,16 @@ class Book(ABC):
             self.line(change.diff, "    ")
 
     def action_ended(self, step: Step, action: Action, output: Output) -> None:
-        if output.ok and isinstance(action, Write | Remove):
-            content = action.content if isinstance(action, Write) else None
-            self._own(self.owned.after_write(action.path, content))
-        elif output.ok and isinstance(action, Run):
-            self._own(self.owned.after_command(action.argv, tuple(undo.argv for undo in action.undo)))
+        if output.ok:
+            self.own(owned_after(self.owned, action))
         said = "" if output.ok else output.last_words
         self.event("action_ended", durable=True, step=step.id, ok=output.ok, code=output.code, said=said)
         if not output.ok and not isinstance(action, Run):
             self.line(f"failed: {output.last_words}")
 
     def step_ended(self, step: Step, status: Status, seconds: float) -> None:
+        if status in (Status.OK, Status.CHANGED):
+            self.own(self.owned.after_step(step.id))
         self.event("step_ended", step=step.id, status=str(status), seconds=round(seconds, 3))
         self.line(f"══ {step.title}: {status}, {seconds:.2f} s")
 
@@ -144,10 +143,41 @@ class Book(ABC):
         self.event("test", id=row.id, ok=row.ok, detail=row.detail, ms=row.ms, remedy=None if row.ok else row.remedy)
         self.line(f"[{_sign(row.ok)}] {row.id}: {row.detail} ({row.ms:.0f} ms)")
 
-    def _own(self, owned: Owned) -> None:
+    def own(self, owned: Owned) -> None:
+        """Keeps what is ours from now on, where that is new."""
         if owned != self.owned:
             self.owned = owned
             self.keep_owned(owned)
+
+
+def owned_before(owned: Owned, step: str, action: Action, before: FileState | None, backup: str | None) -> Owned:
+    """What is ours, with what this action is about to touch."""
+    match action:
+        case Write():
+            told, edits = action.then, action.keep_attributes
+            return owned.before_write(
+                action.path, before, backup, step=step, writing=action.content, then=told, edits=edits
+            )
+        case Remove():
+            return owned.before_write(action.path, before, backup, step=step, then=action.then)
+        case Run():
+            return owned.before_command(action.argv, tuple(one.argv for one in action.undo), step)
+        case _:
+            return owned
+
+
+def owned_after(owned: Owned, action: Action) -> Owned:
+    """What is ours, once this action is done."""
+    match action:
+        case Write():
+            attributes = None if action.keep_attributes else (action.mode, action.owner, action.group)
+            return owned.after_write(action.path, action.content, attributes)
+        case Remove():
+            return owned.after_write(action.path, None)
+        case Run():
+            return owned.after_command(action.argv)
+        case _:
+            return owned
 
 
 def _sign(ok: bool | None) -> str:

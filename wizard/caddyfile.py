@@ -17,6 +17,14 @@ CERTIFICATE, KEY = f"{CERTIFICATES}/certificate.pem", f"{CERTIFICATES}/key.pem"
 ACCOUNT_KEY = f"{CERTIFICATES}/account.key"
 
 
+def is_packaged(text: str) -> bool:
+    """The welcome page that the package brings, or nothing but comments: nobody's site."""
+    if text == PACKAGED_CADDYFILE.decode():
+        return True
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    return lines in ([":80 {", "root * /usr/share/caddy", "file_server", "}"], [])
+
+
 def serves_http(look: Look) -> bool:
     """Whether port 80 is ours: for the redirect, and for one of the CA's challenges."""
     wanted = look.answers.firewall.http

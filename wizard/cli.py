@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .report import Document
 
 SCENES = ("fresh", "exposed", "drifted", "blocked", "broken")
-COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test", "rollback")
+COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test", "rollback", "uninstall")
 
 
 class Usage(Exception):
@@ -72,10 +72,14 @@ def build_parser() -> Parser:
     command("test", "the final test alone")
     rollback = command("rollback", "undo one run")
     rollback.add_argument("run", nargs="?", metavar="RUN", help="default: the last")
-    rollback.add_argument("--yes", action="store_true", help="do not ask")
-    bind = rollback.add_mutually_exclusive_group()
-    bind.add_argument("--expose", action="store_true", help="also where that opens vLLM to the network again")
-    bind.add_argument("--keep-bind", action="store_true", help="leave vLLM bound to 127.0.0.1")
+    uninstall = command("uninstall", "undo what this program changed, and nothing else")
+    uninstall.add_argument("--plan", action="store_true", help="show it; changes nothing")
+    uninstall.add_argument("--purge", action="store_true", help="also Caddy's certificates and its own CA")
+    for one in (rollback, uninstall):
+        one.add_argument("--yes", action="store_true", help="do not ask")
+        bind = one.add_mutually_exclusive_group()
+        bind.add_argument("--expose", action="store_true", help="also where that opens vLLM to the network again")
+        bind.add_argument("--keep-bind", action="store_true", help="leave vLLM bound to 127.0.0.1")
     command("runs", "earlier runs", json_too=False)
     log = command("log", "every command of a run, with its output", json_too=False)
     log.add_argument("run", nargs="?", metavar="RUN", help="default: the last")
@@ -324,11 +328,20 @@ def rollback(options: argparse.Namespace, words: Sequence[str]) -> int:
     return with_report(options, words, lambda: commands.rollback(options.run, sure, progress.tell, ask))
 
 
+def uninstall(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands
+    from .progress import Progress
+
+    progress = Progress(sys.stderr if options.json else sys.stdout)
+    sure = commands.Sure(options.yes, options.expose, options.keep_bind, options.plan, options.purge)
+    return with_report(options, words, lambda: commands.uninstall(sure, progress.tell, ask))
+
+
 def ask(document: Document) -> bool:
     """Shows what would be done and asks, on a terminal; without one the answer is no."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    show({**document, "command": "plan"}, as_json=False)
+    show(document, as_json=False)
     return input("Do that? [y/N] ").strip().lower() in ("y", "yes")
 
 
@@ -380,6 +393,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "refresh": refresh,
     "export": export,
     "rollback": rollback,
+    "uninstall": uninstall,
     "status": status,
     "test": test,
     "runs": runs,

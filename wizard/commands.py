@@ -6,7 +6,7 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import answers as answers_file
 from . import files, journal, paths, runs, script
@@ -31,17 +31,22 @@ from .session import (
 from .steps import STEPS
 from .system import find_operator
 
+if TYPE_CHECKING:
+    from .reversal import Reversal
+
 Results = tuple[StepResult, ...]
 Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sure:
-    """What the caller has said in advance."""
+    """What the caller has said in advance; `plan` only shows, `purge` also takes Caddy's certificates and its CA."""
 
     yes: bool = False
     expose: bool = False
     keep_bind: bool = False
+    plan: bool = False
+    purge: bool = False
 
 
 class NoAnswers(SetupError):
@@ -186,12 +191,14 @@ class Refused(SetupError):
     """The call lacks a word that says that this is meant: exit code 2, nothing changed."""
 
 
-EXPOSES = "this would open vLLM to the network again"
+EXPOSES = "this opens vLLM to the network again: other machines reach it without encryption, past Caddy"
+Ask = Callable[[Document], bool]
 
 
-def rollback(wanted: str | None, sure: Sure, tell: Tell, ask: Callable[[Document], bool]) -> Document:
+def rollback(wanted: str | None, sure: Sure, tell: Tell, ask: Ask) -> Document:
     """Takes one run back. `ask` shows the plan to a person, where there is one, and returns the answer."""
     from . import rollback as room
+    from .reversal import Wish
 
     if (holder := runs.find_holder()) is not None:
         raise runs.Busy(holder)
@@ -202,26 +209,59 @@ def rollback(wanted: str | None, sure: Sure, tell: Tell, ask: Callable[[Document
         message = f"a later run touched the same: {', '.join(conflicts)}"
         problem = {"line": None, "key": "", "message": message, "expected": "take the later run back first"}
         return document_of(Report("rollback", 3, errors=(problem,)), session.mask)
-    planned = room.plan_rollback(target, session.look, keep_bind=sure.keep_bind)
-    report = report_of_plan(session, "rollback", planned.results(session.look), 0)
-    warnings = (
-        *((EXPOSES,) if planned.exposes else ()),
-        *(f"left as it is, edited since: {path}" for path in planned.edited),
-    )
-    report = dataclasses.replace(report, warnings=warnings)
-    if planned.exposes and not sure.expose:
-        raise Refused(f"{EXPOSES}", "say --expose if that is meant, or --keep-bind to leave it closed")
-    if not sure.yes and not ask(document_of(report, session.mask)):
-        raise Refused("this asks first, and there is no terminal to ask on", "say --yes")
+    planned = room.plan_rollback(target, session.look, Wish(keep_bind=sure.keep_bind))
+    undo = {"run": target, "keep_bind": sure.keep_bind, "keep_data": False}
+    undoing = Undoing("rollback", text, planned, planned.results(session.look), undo)
+    return _take_back(session, undoing, sure, tell, ask)
+
+
+def uninstall(sure: Sure, tell: Tell, ask: Ask) -> Document:
+    """Takes all back that is ours. Answers that can't be read stop nothing: what is ours says what there is to do."""
+    from . import uninstall as room
+    from .reversal import Wish
+
+    if (holder := runs.find_holder()) is not None:
+        raise runs.Busy(holder)
+    text, wanted = room.answers_or_defaults()
+    session = Session(wanted, operator=find_operator())
+    planned = room.plan_uninstall(session.look, Wish(keep_bind=sure.keep_bind, keep_data=not sure.purge))
+    undo = {"run": None, "keep_bind": sure.keep_bind, "keep_data": not sure.purge}
+    undoing = Undoing("uninstall", text, planned.reversal, planned.results(session.look), undo)
+    return _take_back(session, undoing, sure, tell, ask)
+
+
+@dataclasses.dataclass(frozen=True)
+class Undoing:
+    """What is taken back, as it is shown, and as the run is told of it (`undo`)."""
+
+    command: str
+    answers: bytes
+    reversal: Reversal
+    results: Results
+    undo: dict[str, Any]
+
+
+def _take_back(session: Session, undoing: Undoing, sure: Sure, tell: Tell, ask: Ask) -> Document:
+    """Shown, agreed to, and done by a run of its own."""
+    exposes = undoing.reversal.exposes
+    warnings = (*((EXPOSES,) if exposes else ()), *undoing.reversal.left)
+    report = report_of_plan(session, undoing.command, undoing.results, 0)
+    shown = document_of(dataclasses.replace(report, warnings=warnings, endpoint=None), session.mask)
+    if sure.plan or not any(result.changes for result in undoing.results):
+        return shown
+    if exposes and not sure.expose:
+        raise Refused(EXPOSES, "say --expose if that is meant, or --keep-bind to leave it closed")
+    if not sure.yes and not ask(shown):
+        raise Refused("this asks first, and there was no yes", "without a terminal to ask on: --yes")
     request = {
-        "command": "rollback",
+        "command": undoing.command,
         "began": time.time(),
         "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
         "continued": None,
         "only": [],
-        "rollback": {"run": target, "keep_bind": sure.keep_bind},
+        "undo": undoing.undo,
     }
-    return follow(session, _start(session, request, text, report), tell)
+    return follow(session, _start(session, request, undoing.answers, report), tell)
 
 
 def answers_of(run: str) -> bytes:
@@ -255,12 +295,14 @@ def follow(session: Session, run: str, tell: Tell) -> Document:
     """The run's events told on, then its report. Ctrl-C asks the run to stop after the current action."""
     asked: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    reported: Document | None = None
     try:
         for event in runs.follow(session.machine, run, lambda: bool(asked)):
+            reported = event["document"] if event.get("event") == "report" else reported
             tell(event)
     finally:
         signal.signal(signal.SIGINT, before)
-    return journal.read_report(run)
+    return reported or journal.read_report(run)
 
 
 def save_answers(text: bytes) -> None:

@@ -254,14 +254,27 @@ def _walk_step(step: Step, look: Look, watcher: Watcher, agreed: Sequence[str] |
         return StepResult(step, Status.OK, seen)
     if problem := _not_reviewed(actions, agreed, look):
         return StepResult(step, Status.FAILED, seen, (_failure(step, problem), *seen), (), actions, 0, problem)
+    changes, problem = _perform_each(step, actions, look, watcher)
+    if problem:
+        return StepResult(step, Status.FAILED, seen, _after(step, look, problem), changes, actions, 0, problem)
+    look.server.refresh()
+    after = _findings(step, look)
+    watcher.looked(step, after)
+    left_over = [finding for finding in after if finding.level in (Level.DRIFT, Level.BLOCKED)]
+    problem = "; ".join(f"still so after all was done: {finding.summary}" for finding in left_over)
+    status = Status.FAILED if left_over else Status.CHANGED
+    return StepResult(step, status, seen, after, changes, actions, 0, problem)
+
+
+def _perform_each(
+    step: Step, actions: Sequence[Action], look: Look, watcher: Watcher
+) -> tuple[tuple[Change, ...], str]:
+    """The actions done one after the other, as they are shown; and what went wrong, or "", with what was done then."""
     changes: list[Change] = []
     for action in actions:
         if watcher.is_stop_asked():
             left = len(actions) - len(changes)
-            problem = f"stopped as asked; {len(changes)} of this step's actions were done, {left} were not"
-            return StepResult(
-                step, Status.FAILED, seen, _after(step, look, problem), tuple(changes), actions, 0, problem
-            )
+            return tuple(changes), f"stopped as asked; {len(changes)} of this step's actions were done, {left} were not"
         change, problem, late = _perform(step, action, look, watcher)
         changes.append(change)
         if problem:
@@ -270,34 +283,20 @@ def _walk_step(step: Step, look: Look, watcher: Watcher, agreed: Sequence[str] |
                 changes.extend(fallen)
                 if fallen and not (late and isinstance(action, Wait) and action.late):
                     problem = f"{problem.rstrip('.')}. {fallen[0].why}"
-            return StepResult(
-                step, Status.FAILED, seen, _after(step, look, problem), tuple(changes), actions, 0, problem
-            )
-    look.server.refresh()
-    after = _findings(step, look)
-    watcher.looked(step, after)
-    left_over = [finding for finding in after if finding.level in (Level.DRIFT, Level.BLOCKED)]
-    problem = "; ".join(f"still so after all was done: {finding.summary}" for finding in left_over)
-    status = Status.FAILED if left_over else Status.CHANGED
-    return StepResult(step, status, seen, after, tuple(changes), actions, 0, problem)
+            return tuple(changes), problem
+    return tuple(changes), ""
 
 
 def perform_all(step: Step, actions: Sequence[Action], look: Look, watcher: Watcher) -> StepResult:
     """These actions of a step, without a look before or after: what a rollback does."""
     began = time.monotonic()
     watcher.step_began(step)
-    changes: list[Change] = []
-    status, problem = Status.CHANGED, ""
-    for action in actions:
-        change, problem, _ = _perform(step, action, look, watcher)
-        changes.append(change)
-        if problem:
-            status = Status.FAILED
-            break
+    changes, problem = _perform_each(step, actions, look, watcher)
+    status = Status.FAILED if problem else Status.CHANGED
     seconds = time.monotonic() - began
     watcher.step_ended(step, status, seconds)
     findings = (_failure(step, problem),) if problem else ()
-    return StepResult(step, status, findings, (), tuple(changes), tuple(actions), seconds, problem)
+    return StepResult(step, status, findings, (), changes, tuple(actions), seconds, problem)
 
 
 def _failure(step: Step, problem: str) -> Finding:

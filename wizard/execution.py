@@ -12,13 +12,15 @@ from typing import Any
 
 from . import answers as answers_file
 from . import files, journal, runs
+from .answers import Answers
 from .book import Book
 from .commands import save_answers
 from .engine import StepResult, walk
 from .model import Report, SetupError, Status, TestRow
-from .report import document_of
+from .report import Document, document_of
 from .server import Operator
 from .session import Session, View, is_blocked, run_tests, steps_named, test_exit_code
+from .system import Nobody
 
 Results = tuple[StepResult, ...]
 
@@ -31,8 +33,11 @@ def execute(run_id: str) -> int:
     command = str(request["command"])
     with runs.Lock(run_id, command):
         operator = Operator(**request["operator"]) if request["operator"] else None
-        session = Session(answers_file.load(text), operator=operator)
-        keep = (lambda: None) if "rollback" in request else (lambda: save_answers(text))
+        # What uninstall does is known without answers, and it is there for servers that have lost them, too.
+        wanted = answers_file.load(text) if text else Answers.defaults()
+        session = Session(wanted, operator=operator)
+        undoes = "undo" in request
+        keep = (lambda: None) if undoes else (lambda: save_answers(text))
         book = journal.Journal(run_id, session.mask, keep)
         session.machine.observer = book
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -40,7 +45,7 @@ def execute(run_id: str) -> int:
         book.event("run", durable=True, run=book.run, command=command)
         book.line(f"vllm-https-setup {command}, run {book.run}")
         try:
-            report = (_take_back if "rollback" in request else carry_out)(session, book, request)
+            report = (_take_back if undoes else carry_out)(session, book, request)
         except Exception as error:
             report = broken(session, book, command, error)
         return _end(session, book, request, report, directory)
@@ -56,22 +61,30 @@ def broken(view: View, book: Book, command: str, error: Exception) -> Report:
 
 
 def _take_back(session: Session, book: journal.Journal, request: dict[str, Any]) -> Report:
-    from . import rollback as room
+    """One run, or all that is ours. What uninstall removes at its very end is in its report, and done after it."""
+    from .reversal import Wish, carry_out
+    from .rollback import plan_rollback, read_done
+    from .uninstall import plan_uninstall, with_directories
 
-    target = str(request["rollback"]["run"])
-    planned = room.plan_rollback(target, session.look, keep_bind=bool(request["rollback"]["keep_bind"]))
-    results = room.carry_out(planned, session.look, book)
+    undo = request["undo"]
+    wish = Wish(bool(undo["keep_bind"]), bool(undo["keep_data"]))
+    whole = None if undo["run"] else plan_uninstall(session.look, wish)
+    planned = whole.reversal if whole else plan_rollback(str(undo["run"]), session.look, wish)
+    results = carry_out(planned, session.look, book)
     failed = any(result.status is Status.FAILED for result in results)
-    if not failed:
-        journal.mark(target, "rolled_back", book.run)
+    if undo["run"] and not failed:
+        book.own(book.owned.without_commands(one.argv for one in read_done(str(undo["run"]))))
+        journal.mark(str(undo["run"]), "rolled_back", book.run)
+    if whole and not failed:
+        results = with_directories(results, whole.kept, session.look)
     return Report(
-        "rollback",
+        request["command"],
         1 if failed else 0,
         steps=tuple(result.applied() for result in results),
         run=book.run,
         changed=any(result.changes for result in results),
-        warnings=tuple(f"left as it is, edited since: {path}" for path in planned.edited),
-        log_path=journal.log_path(book.run),
+        warnings=planned.left,
+        log_path=journal.log_path(book.run) if failed or undo["run"] else None,
     )
 
 
@@ -100,7 +113,10 @@ def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
 def _end(session: Session, book: journal.Journal, request: dict[str, Any], report: Report, directory: Path) -> int:
     """The report on disk, then the end: who follows sees the one after the other."""
     report = dataclasses.replace(report, duration_s=time.time() - float(request["began"]))
-    text = json.dumps(document_of(report, session.mask), ensure_ascii=False)
+    document = document_of(report, session.mask)
+    if request["command"] == "uninstall" and report.exit_code == 0:
+        return _end_without_a_trace(session, book, document)
+    text = json.dumps(document, ensure_ascii=False)
     files.write(str(directory / "report.json"), text.encode(), mode=0o600)
     if request["continued"]:
         journal.mark(request["continued"], "continued", book.run)
@@ -109,6 +125,18 @@ def _end(session: Session, book: journal.Journal, request: dict[str, Any], repor
     book.close()
     journal.prune()
     return report.exit_code
+
+
+def _end_without_a_trace(session: Session, book: journal.Journal, document: Document) -> int:
+    """After an uninstall nothing is kept, the run's own directory neither: who follows has its journal open, as we."""
+    from .uninstall import KEPT, removal
+
+    session.machine.observer = Nobody()
+    session.machine.command(removal(KEPT).argv, timeout_s=60)
+    book.event("report", document=document)
+    book.event("end", exit_code=0)
+    book.close()
+    return 0
 
 
 def _exit_code(results: Results, rows: tuple[TestRow, ...]) -> int:

@@ -33,9 +33,14 @@ def lines_of(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines()]
 
 
+def without_import(text: str) -> str:
+    """Theirs alone."""
+    return "\n".join(line for line in text.splitlines() if line.strip() != IMPORT).rstrip() + "\n"
+
+
 def check(look: Look, state: FileState, upstream: str, validate: tuple[str, ...]) -> Iterator[Finding]:
     """The import line and our site; or what stands in the way of both."""
-    theirs = "\n".join(line for line in state.text.splitlines() if line.strip() != IMPORT) + "\n"
+    theirs = without_import(state.text)
     site = HEADER + "\n" + render_site(look, upstream, imported=True)
     ours, problem = choose(look, theirs, site)
     if problem is not None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from . import files, paths
 from .book import Book
@@ -133,6 +133,36 @@ def prepare(run: str, request: dict[str, Any], answers: bytes, plan: dict[str, A
     files.write(f"{directory}/request.json", json.dumps(request).encode(), mode=0o600)
 
 
+class Events:
+    """A run's events as they come. The file stays open: an uninstall removes it at its end, and is read to that."""
+
+    def __init__(self, run: str) -> None:
+        self._path = run_directory(run) / "journal.jsonl"
+        self._opened: BinaryIO | None = None
+        self._rest = b""
+
+    def new(self) -> list[dict[str, Any]]:
+        """What was written since the last call."""
+        if self._opened is None:
+            try:
+                self._opened = open(self._path, "rb")  # noqa: SIM115
+            except OSError:
+                return []
+        whole, _, self._rest = (self._rest + self._opened.read()).rpartition(b"\n")
+        return list(_parse(whole))
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+
+def _parse(data: bytes) -> Iterator[dict[str, Any]]:
+    for line in data.splitlines():
+        with contextlib.suppress(ValueError):
+            if isinstance(event := json.loads(line), dict):
+                yield event
+
+
 def read_events(run: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
     """The journal's events from byte `start` on, and where the next call goes on. Half a line waits for its rest."""
     try:
@@ -142,12 +172,7 @@ def read_events(run: str, start: int = 0) -> tuple[list[dict[str, Any]], int]:
     except OSError:
         return [], start
     whole = data[: data.rfind(b"\n") + 1]
-    events = []
-    for line in whole.splitlines():
-        with contextlib.suppress(ValueError):
-            if isinstance(event := json.loads(line), dict):
-                events.append(event)
-    return events, start + len(whole)
+    return list(_parse(whole)), start + len(whole)
 
 
 def read_report(run: str) -> dict[str, Any]:

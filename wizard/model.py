@@ -235,7 +235,6 @@ class Write:
     otherwise: tuple[Action, ...] = ()
     private: bool = False
     binary: bool = False
-    ours: bool = True
     keep_attributes: bool = False
 
 

@@ -13,6 +13,8 @@ from .model import Finding, Report, StepReport, TestRow
 SCHEMA_VERSION = 1
 REMEDY_WIDTH = 60
 SIGNS = {"ok": "✓", "info": "·", "warn": "!", "drift": "+", "blocked": "✗"}
+# What these do goes the other way round.
+UNDOING = ("rollback", "uninstall")
 COLOURS = {"✓": "32", "!": "33", "+": "36", "✗": "31"}
 Document = dict[str, Any]
 
@@ -85,16 +87,23 @@ class Text:
             yield f"{self._sign('✗')} {error['message']}"
             if error["expected"]:
                 yield f"      {error['expected']}"
-        whole = document["command"] in ("plan", "status")
-        for step in document["steps"]:
-            if step["status"] != "skipped" and step["id"] != "https_test":
-                yield from self.step(step, whole=whole, planned=document["command"] == "plan")
+        yield from self.steps(document)
         if document["tests"]:
             yield "Final test"
             for row in document["tests"]:
                 yield from self.row(row)
         yield ""
         yield from self.closing(document)
+
+    def steps(self, document: Document) -> Iterator[str]:
+        """What is taken back is shown in its order, the last step first, and only where there is something."""
+        whole = document["command"] in ("plan", "status")
+        undoes = document["command"] in UNDOING
+        planned = document["command"] == "plan" or (undoes and document["run"] is None)
+        for step in reversed(document["steps"]) if undoes else document["steps"]:
+            hidden = step["status"] == "skipped" or (undoes and not step["changes"])
+            if not hidden and step["id"] != "https_test":
+                yield from self.step(step, whole=whole, planned=planned)
 
     def step(self, step: Document, *, whole: bool, planned: bool) -> Iterator[str]:
         """The step and its findings; after a run, which has told what it did, only what is not in order."""
@@ -135,7 +144,8 @@ class Text:
     def closing(self, document: Document) -> Iterator[str]:
         """The last lines: what it comes to, and what to type next."""
         code, command = document["exit_code"], document["command"]
-        yield _CLOSING.get((command, code)) or _CLOSING.get(("", code)) or self._done(document)
+        done = self._undone if command in UNDOING else self._done
+        yield _CLOSING.get((command, code)) or _CLOSING.get(("", code)) or done(document)
         if document["continued"]:
             yield f"This completed run {document['continued']}, which had been cut off."
         endpoint = document["endpoint"]
@@ -157,6 +167,16 @@ class Text:
                 return "All is as it should be."
             case _:
                 return "Done." if document["changed"] else "Nothing to do: all is as it should be."
+
+    def _undone(self, document: Document) -> str:
+        changes = sum(len(step["changes"]) for step in document["steps"])
+        command = document["command"]
+        if document["run"] is None:
+            return f"{changes} actions. Nothing was changed." if changes else "Nothing to do: nothing of it is here."
+        if command == "rollback":
+            return "Done: the run is taken back."
+        rest = ", but for what is named above" if document["warnings"] else ""
+        return f"Done: nothing of what it set up is left{rest}. The program itself: sudo ./install --remove"
 
 
 _CLOSING = {

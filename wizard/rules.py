@@ -240,7 +240,9 @@ def openings(
 
 
 def read_opening(argv: tuple[str, ...]) -> RuleIs | None:
-    """The rule that a command of `opening` made."""
+    """The rule that a command of `opening` makes; None for any other command."""
+    if len(argv) < 3 or argv[0] != "ufw" or argv[1] not in LETS_IN:
+        return None
     action, words = argv[1], argv[2:]
     if "comment" in words:
         words = words[: words.index("comment")]
@@ -251,14 +253,18 @@ def read_opening(argv: tuple[str, ...]) -> RuleIs | None:
 
 
 def is_there(firewall: Firewall, rule: RuleIs) -> bool:
-    """Whether ufw has this very rule: not an application's, nor one for an interface or an address."""
+    """Whether ufw has this very rule."""
+    return any(is_rule(known, rule) for known in firewall.rules)
+
+
+def is_rule(known: UfwRule, rule: RuleIs) -> bool:
+    """Whether a rule of ufw's is this very one: not an application's, nor one for an interface or an address."""
     sources = (rule.source,) if rule.source else tuple(ANYWHERE.values())
-    return any(
+    return (
         (known.action, known.port, known.protocol) == (rule.action, rule.port, rule.protocol)
         and known.source in sources
         and known.destination in ANYWHERE.values()
         and known.source_port == "any"
         and (known.direction, known.routed) == ("in", False)
         and (known.interface, known.application) == (None, None)
-        for known in firewall.rules
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -12,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import files, paths
-from .journal import read_events, run_directory
+from .journal import Events, run_directory
 from .model import Output, SetupError
 from .system import RealMachine, own_command
 
@@ -132,19 +133,19 @@ def ask_to_stop(run: str) -> None:
 
 def follow(machine: RealMachine, run: str, stop_asked: Callable[[], bool]) -> Iterator[dict[str, Any]]:
     """The run's events as they come, until it ends. Ends too where its process is gone without an end."""
-    place, asked, looked = 0, False, time.monotonic()
-    while True:
-        events, place = read_events(run, place)
-        yield from events
-        if any(event.get("event") == "end" for event in events):
-            return
-        if stop_asked() and not asked:
-            asked = True
-            ask_to_stop(run)
-        if not events and time.monotonic() - looked > ALIVE_INTERVAL_S:
-            looked = time.monotonic()
-            if not is_alive(machine):
-                events, place = read_events(run, place)
-                yield from events
+    asked, looked = False, time.monotonic()
+    with contextlib.closing(Events(run)) as journal:
+        while True:
+            events = journal.new()
+            yield from events
+            if any(event.get("event") == "end" for event in events):
                 return
-        time.sleep(FOLLOW_INTERVAL_S)
+            if stop_asked() and not asked:
+                asked = True
+                ask_to_stop(run)
+            if not events and time.monotonic() - looked > ALIVE_INTERVAL_S:
+                looked = time.monotonic()
+                if not is_alive(machine):
+                    yield from journal.new()
+                    return
+            time.sleep(FOLLOW_INTERVAL_S)

@@ -111,6 +111,13 @@ def clear_away(server: Server) -> tuple[Action, ...]:
     return _disarm(timer=timer, service=service) if timer or service else ()
 
 
+def forget(server: Server) -> tuple[Action, ...]:
+    """The undo taken away where the firewall itself is taken back, or was never changed."""
+    if server.read(paths.UNCONFIRMED) is None:
+        return clear_away(server)
+    return (Remove(paths.UNCONFIRMED, "the firewall is as it was before"), *_disarm())
+
+
 @dataclass(frozen=True)
 class Doubt:
     """Why the firewall can't be called proved; `lost` is certain, and not only unknown."""

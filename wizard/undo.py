@@ -55,7 +55,6 @@ def _restored(path: str, touches: Sequence[Performed]) -> tuple[Action, ...]:
             then=then,
             private=any(one.private for one in writes),
             binary=any(one.binary for one in writes),
-            ours=False,
             keep_attributes=bool(writes) and all(one.keep_attributes for one in writes),
         ),
     )

@@ -24,7 +24,11 @@ from wizard.caddyfile import ADDITIONS, CERTIFICATES, render_caddyfile, render_c
 from wizard.endpoint import find_hosts, url_host
 from wizard.engine import Look
 
-pytestmark = [pytest.mark.allow_commands("caddy"), pytest.mark.allow_network("127.0.0.1")]
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.allow_commands("caddy"),
+    pytest.mark.allow_network("127.0.0.1"),
+]
 
 CADDY = Path(sys.executable).with_name("caddy")
 CANARY = "sk-canary"

@@ -21,6 +21,7 @@ from tests.servers import scenario
 from tests.servers.recording import CANARY
 from tests.servers.scenario import Scenario
 from wizard import journal
+from wizard.book import owned_after, owned_before
 from wizard.described import DescribedMachine, NotDescribed, read_description
 from wizard.engine import Look, NoWatcher, Step, StepResult, prove, proved, walk
 from wizard.facts import Facts
@@ -78,15 +79,13 @@ class Book(NoWatcher):
         if len(self.performed) == self.dies_at and not self.when_done:
             raise Killed
         self.performed.append((action, before))
-        if isinstance(action, Write | Remove):
-            self.look = replace(self.look, owned=self.look.owned.before_write(action.path, before, None))
+        self.look = replace(self.look, owned=owned_before(self.look.owned, step.id, action, before, None))
 
     def action_ended(self, step: Step, action: Action, output: Output) -> None:
         if len(self.performed) - 1 == self.dies_at:
             raise Killed
-        if isinstance(action, Write | Remove):
-            content = action.content if isinstance(action, Write) else None
-            self.look = replace(self.look, owned=self.look.owned.after_write(action.path, content))
+        if output.ok:
+            self.look = replace(self.look, owned=owned_after(self.look.owned, action))
 
     @property
     def actions(self) -> list[Action]:

@@ -68,6 +68,12 @@ class Source:
     enabled: bool = True
 
 
+def parse_simulation(text: str) -> tuple[str, ...]:
+    """The packages that `apt-get -s` would remove or purge, without their architecture."""
+    rows = (line.split() for line in text.splitlines() if line.startswith(("Remv ", "Purg ")))
+    return tuple(row[1].partition(":")[0] for row in rows if len(row) > 1)
+
+
 def parse_packages(text: str) -> tuple[Package, ...]:
     """Packages of `dpkg-query -W -f '${Package}\\t${db:Status-Abbrev}\\t${Version}\\n'`.
 

@@ -17,6 +17,8 @@ from ..paths import CADDY_ROOT, CADDYFILE
 from ..server import Package
 
 PROGRAM = "/usr/bin/caddy"
+# deb-systemd-helper(1p): a package that was removed, and not purged, has its unit masked, until it is there again.
+MASKED_BY_DPKG = f"/var/lib/systemd/deb-systemd-helper-masked/{SERVICE}"
 _PATH = re.compile(r"\bpath=(\S+)")
 
 
@@ -71,7 +73,7 @@ def check_others(look: Look, caddy: Package) -> Iterator[Finding]:
     unit = look.server.units(SERVICE)[SERVICE]
     runs = _PATH.search(unit.properties.get("ExecStart", ""))
     program, file = runs[1] if runs else "", unit.properties.get("FragmentPath", "")
-    if not caddy.installed and unit.load == "masked":
+    if not caddy.installed and unit.load == "masked" and look.server.read(MASKED_BY_DPKG) is None:
         yield masked()
     elif unit.load == "loaded" and (not caddy.installed or program not in ("", PROGRAM)):
         evidence = {"unit": file, "program": program}

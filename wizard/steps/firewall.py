@@ -13,7 +13,6 @@ from ..parse.ufw import UfwRule
 from ..questions import Choice, Kind, Question
 from ..rules import (
     ANYWHERE,
-    LETS_IN,
     Rules,
     Verdict,
     check_ipv6,
@@ -170,8 +169,8 @@ def check_services(look: Look, rules: Rules) -> Iterator[Finding]:
 def check_leftovers(look: Look, firewall: Firewall) -> Iterator[Finding]:
     """Rules that we made and no answer wants any more: another mode's port 80. SSH's are never taken away."""
     kept = {(port, protocol, source) for port, protocol, _, source, _ in wanted(look)}
-    for argv, undo in look.owned.commands:
-        rule = read_opening(argv) if argv[:1] == ("ufw",) and argv[1] in LETS_IN and argv[-1] != "SSH" else None
+    for known in look.owned.commands:
+        rule = read_opening(known.argv) if known.argv[-1] != "SSH" else None
         if rule is None or not is_there(firewall, rule):
             continue
         source = None if rule.source in ANYWHERE.values() else rule.source
@@ -183,7 +182,7 @@ def check_leftovers(look: Look, firewall: Firewall) -> Iterator[Finding]:
             f"{rule.port}/{rule.protocol} is still allowed, by a rule of an earlier run that nothing needs now",
             fix=tuple(
                 Run(command, "close what is no longer needed", makes=(replace(rule, present=False),))
-                for command in undo
+                for command in known.undo
             ),
         )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .. import acme, custom, eab, existing, internal
 from ..caddy_service import loaded, stopped
-from ..caddyfile import PACKAGED_CADDYFILE, render_caddyfile
+from ..caddyfile import is_packaged, render_caddyfile
 from ..endpoint import find_hosts
 from ..engine import Look, Step
 from ..model import Action, Finding, Level, Run, Write
@@ -16,6 +16,8 @@ from ..questions import Choice, Kind, Question
 from ..server import FileState
 from ..vllm import find_vllm
 
+# What every Caddyfile of ours begins with.
+HEADING = "# Made by vllm-https-setup"
 VALIDATE = (
     *("runuser", "-u", "caddy", "--", "env", "HOME=/var/lib/caddy"),
     *("caddy", "validate", "--adapter", "caddyfile", "--config", "{path}"),
@@ -59,14 +61,6 @@ def check_after(look: Look) -> Iterator[Finding]:
             yield from custom.check_after(look)
 
 
-def is_packaged(state: FileState) -> bool:
-    """The welcome page that the package brings, or nothing but comments: nobody's site."""
-    if state.content == PACKAGED_CADDYFILE:
-        return True
-    lines = [line.strip() for line in state.text.splitlines() if line.strip() and not line.strip().startswith("#")]
-    return lines in ([":80 {", "root * /usr/share/caddy", "file_server", "}"], [])
-
-
 def check_configuration(look: Look) -> Iterator[Finding]:
     """The Caddyfile: ours as a whole; or another's, kept, with our site imported."""
     state = look.server.read(CADDYFILE)
@@ -84,8 +78,11 @@ def is_others(look: Look, state: FileState) -> bool:
     """True if this Caddyfile has sites that are not ours."""
     if existing.is_kept(look, state):
         return True
+    # Somebody has put a Caddyfile of their own in the place of ours, and wants both.
+    if look.answers.caddy.existing_config == "keep" and not is_packaged(state.text) and HEADING not in state.text:
+        return True
     # A file that was just written, and is not in owned.json yet, is known by what it says.
-    return not (look.owned.is_written(CADDYFILE) or is_packaged(state) or is_of_this_endpoint(look, state))
+    return not (look.owned.is_written(CADDYFILE) or is_packaged(state.text) or is_of_this_endpoint(look, state))
 
 
 def check_caddyfile(look: Look, *, theirs: bool) -> Finding:
@@ -124,10 +121,10 @@ def without_attempts(look: Look) -> tuple[Action, ...]:
         and is_others(look, state)
         and look.answers.caddy.existing_config == "keep"
     ):
-        theirs = "\n".join(line for line in state.text.splitlines() if line.strip() != existing.IMPORT) + "\n"
+        theirs = existing.without_import(state.text)
         why = "the CA would be asked again and again, and each attempt counts: our site is taken out"
         return (Write(CADDYFILE, theirs.encode(), why, then=(loaded(look),), keep_attributes=True),)
-    asks_again = state is None or state.kind != "file" or is_packaged(state) or is_of_this_endpoint(look, state)
+    asks_again = state is None or state.kind != "file" or is_packaged(state.text) or is_of_this_endpoint(look, state)
     content = NO_SITE if asks_again or state is None else state.content
     why = "the CA would be asked again and again, and each attempt counts: back to what was there before"
     return (Write(CADDYFILE, content, why, then=(loaded(look),)),)

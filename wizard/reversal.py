@@ -1,0 +1,206 @@
+"""What is taken back, by `rollback` and by `uninstall`: how it is planned, and carried out.
+
+Both know what was done, the one from a run's journal and the other from owned.json. What was edited since stays, and
+is named; what others have come to need stays; and nobody is locked out, or let in, on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from . import files
+from .apt import installed_by
+from .caddy_removal import CaddyRemoval, find_caddy_removal
+from .caddy_service import SERVICE
+from .engine import Look, Step, StepResult, Watcher, perform_all, show
+from .existing import IMPORT, lines_of, without_import
+from .firewall_undo import guard
+from .model import Action, Remove, Run, SetupError, Status, Wait, Write
+from .owned import sha256
+from .package_removal import Departure, find_departure, take_away
+from .parse.launch import bind_to
+from .paths import CADDYFILE, UNCONFIRMED, UNITS
+from .safety import SERVICE_PATH, TIMER_PATH
+from .server import FileState
+from .steps import STEPS
+from .undo import Performed, undo_actions
+from .vllm import Readiness
+
+BIND, FIREWALL = "bind", "firewall"
+# The firewall's own undo is taken away as it always is.
+SAFETY = (SERVICE_PATH, TIMER_PATH, UNCONFIRMED)
+
+
+@dataclass(frozen=True)
+class Done:
+    """Something that a run did. The content of a `Write` is only known by its hash, which stands in its place."""
+
+    step: str
+    action: Action
+    before: FileState | None
+
+    @property
+    def path(self) -> str:
+        return self.action.path if isinstance(self.action, Write | Remove) else ""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return self.action.argv if isinstance(self.action, Run) else ()
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """What is to be done, step by step, the last step first; `left` says what stays as it is, and why."""
+
+    steps: tuple[tuple[Step, tuple[Action, ...]], ...]
+    left: tuple[str, ...] = ()
+    exposes: bool = False
+
+    def results(self, look: Look) -> tuple[StepResult, ...]:
+        """As a plan shows it."""
+        by_id = {step.id: actions for step, actions in self.steps}
+        return tuple(_planned(step, by_id.get(step.id, ()), look) for step in STEPS)
+
+
+def _planned(step: Step, actions: Sequence[Action], look: Look) -> StepResult:
+    changes = tuple(show(action, _before(action, look), look.mask) for action in actions)
+    return StepResult(step, Status.CHANGED if actions else Status.OK, changes=changes, actions=tuple(actions))
+
+
+def _before(action: Action, look: Look) -> FileState | None:
+    return look.server.read(action.path) if isinstance(action, Write | Remove) else None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How far it is to go. `keep_bind`: vLLM stays closed. `keep_data`: Caddy's certificates and its CA stay."""
+
+    keep_bind: bool = False
+    keep_data: bool = False
+
+
+def plan_reversal(done: Sequence[Done], look: Look, wish: Wish) -> Reversal:
+    """The actions that take this back, as the server is now."""
+    done, edited = without_edited([one for one in done if one.path not in SAFETY], look)
+    left = [f"{path} was edited since: it stays as it is" for path in edited]
+    commands = [one.argv for one in done]
+    caddy = find_caddy_removal(look, commands, _caddyfile(done, look), edited, keep_data=wish.keep_data)
+    left += caddy.left
+    opened = [one for one in done if _opens(one)]
+    if wish.keep_bind and opened:
+        left += [f"{one.path} stays as it is, and vLLM bound to 127.0.0.1" for one in opened]
+        done = [one for one in done if one.step != BIND]
+    steps: list[tuple[Step, tuple[Action, ...]]] = []
+    exposes = bool(opened) and not wish.keep_bind
+    for step in reversed(STEPS):
+        kept = [one for one in done if one.step == step.id and caddy.takes_back(one.argv, one.path)]
+        actions, words = _actions(step, kept, look, caddy)
+        if step.id == FIREWALL:
+            guarded = guard(look, actions, keep_closed=wish.keep_bind)
+            actions, exposes = guarded.actions, exposes or guarded.exposes
+            words = (*words, *guarded.left)
+        if actions:
+            steps.append((step, actions))
+        left += words
+    return Reversal(tuple(steps), tuple(dict.fromkeys(left)), exposes)
+
+
+def _caddyfile(done: Sequence[Done], look: Look) -> str:
+    """What the Caddyfile says when all is taken back."""
+    touched = [one.before for one in done if one.path == CADDYFILE]
+    after = touched[0] if touched else look.server.read(CADDYFILE)
+    return after.text if after is not None else ""
+
+
+def _actions(
+    step: Step, done: Sequence[Done], look: Look, caddy: CaddyRemoval
+) -> tuple[tuple[Action, ...], tuple[str, ...]]:
+    """What takes the part of a step back; and what of it stays."""
+    packages = list(dict.fromkeys(name for one in done for name in installed_by(one.argv)))
+    performed: list[Performed] = [
+        (_told(one.action, caddy, look), one.before) for one in done if not installed_by(one.argv)
+    ]
+    undone = list(undo_actions(performed))
+    if any(isinstance(one, Write | Remove) and one.path.startswith(UNITS) for one in undone) and step.id != BIND:
+        undone.append(Run(("systemctl", "daemon-reload"), "systemd forgets the unit files that are gone"))
+    undone += _waits(undone, look)
+    departure = find_departure(look.server, packages) if packages else Departure(())
+    away = take_away(departure, "an earlier run brought it", keep_data=caddy.keeps_data)
+    left = tuple(f"the package {name} stays: {other} needs it" for name, other in departure.needed)
+    # ufw is needed until all else of it is taken back; what apt was told of Caddy's repository, until Caddy is gone.
+    return (*undone, *away) if step.id == FIREWALL else (*away, *undone), left
+
+
+def _told(action: Action, caddy: CaddyRemoval, look: Look) -> Action:
+    """A service is told of its files where it runs: what somebody has stopped, or taken away, is not started for it.
+    A Caddy that goes is not told at all."""
+    if not isinstance(action, Write | Remove):
+        return action
+    kept = [then for then in action.then if not (caddy.goes and SERVICE in then.argv)]
+    services = sorted({then.argv[-1] for then in kept if then.argv[-1].endswith(".service")})
+    stopped = {name for name, unit in look.server.units(*services).items() if not unit.is_active} if services else set()
+    return replace(action, then=tuple(then for then in kept if then.argv[-1] not in stopped))
+
+
+def _waits(actions: Sequence[Action], look: Look) -> Iterator[Wait]:
+    """vLLM that ran, and is restarted, is waited for: it may take minutes, and may fail."""
+    vllm = look.answers.vllm
+    if any(isinstance(one, Run) and one.argv == ("systemctl", "restart", vllm.unit) for one in actions):
+        what = "vLLM answers again"
+        yield Wait(what, "it was restarted with what was there before", vllm.ready_timeout, Readiness(look))
+
+
+# ── what stays as it is ──
+
+
+def without_edited(done: Sequence[Done], look: Look) -> tuple[list[Done], tuple[str, ...]]:
+    """What can be taken back; and the files that somebody has edited since. Of a Caddyfile of others our own line is
+    taken out, whatever else they have edited there."""
+    paths = dict.fromkeys(one.path for one in done if one.path)
+    edited = tuple(path for path in paths if _is_edited(path, done, look))
+    now = look.server.read(CADDYFILE)
+    if CADDYFILE in edited and now is not None and now.kind == "file" and IMPORT in lines_of(now.text):
+        edited = tuple(path for path in edited if path != CADDYFILE)
+        theirs = replace(now, content=without_import(now.text).encode())
+        done = [replace(one, before=theirs) if one.path == CADDYFILE else one for one in done]
+    return [one for one in done if one.path not in edited or not one.path], edited
+
+
+def _is_edited(path: str, done: Sequence[Done], look: Look) -> bool:
+    last = [one.action for one in done if one.path == path][-1]
+    now = look.server.read(path)
+    if isinstance(last, Remove):
+        return now is not None
+    assert isinstance(last, Write)
+    return now is not None and (now.kind != "file" or sha256(now.content) not in last.content.decode().split())
+
+
+def _opens(done: Done) -> bool:
+    """True if the launch script (or unit) of before lets vLLM listen on more than loopback."""
+    if done.step != BIND or done.before is None:
+        return False
+    return bind_to(done.before.content).content != done.before.content
+
+
+def read_backup(path: str) -> FileState:
+    """What a file was before. Raises SetupError where that is not known any more."""
+    content, attributes = files.read(path), files.read(f"{path}.attributes")
+    if content is None or attributes is None:
+        raise SetupError(f"the backup {path} is gone", "what was there before can't be brought back")
+    known = json.loads(attributes.text)
+    return FileState("file", content.content, int(known["mode"], 8), known["owner"], known["group"])
+
+
+# ── carrying it out ──
+
+
+def carry_out(reversal: Reversal, look: Look, watcher: Watcher) -> tuple[StepResult, ...]:
+    """Takes it back; stops at the first action that fails."""
+    results = {step.id: StepResult(step, Status.OK) for step in STEPS}
+    for step, actions in reversal.steps:
+        results[step.id] = perform_all(step, actions, look, watcher)
+        if results[step.id].status is Status.FAILED:
+            break
+    return tuple(results.values())

@@ -2,11 +2,12 @@
 
 import argparse
 import heapq
+import random
 import signal
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,9 +63,10 @@ class Reference:
         return cls(tuple(in_words(changes)), seconds, tuple(writes))
 
 
-def choose_instants(reference: Reference, count: int) -> list[Instant]:
+def choose_instants(reference: Reference, count: int, seed: int = 0) -> list[Instant]:
     """The beginning of every action; and what is left of the count goes, one by one, into the widest gaps. A count
-    below the number of actions takes them at even distances."""
+    below the number of actions takes them at even distances. Another seed is within the actions another moment."""
+    chance = random.Random(seed)
     number = len(reference.words)
     chosen = (
         range(number)
@@ -81,7 +83,9 @@ def choose_instants(reference: Reference, count: int) -> list[Instant]:
     instants = [Instant(index + 1, reference.words[index]) for index in chosen]
     for index, times in within.items():
         step = LATEST * reference.seconds[index] / times
-        instants += [replace(Instant(index + 1, reference.words[index]), after=step * i) for i in range(1, times + 1)]
+        shift = chance.random() if seed else 0.0
+        moments = [step * (i - shift) for i in range(1, times + 1)]
+        instants += [Instant(index + 1, reference.words[index], moment) for moment in moments]
     return sorted(instants, key=lambda one: (one.number, one.after))
 
 
@@ -123,11 +127,11 @@ def refer(fleet: Fleet) -> Reference:
         return Reference.of(site.operator.events())
 
 
-def try_instant(site: Site, reference: Reference, instant: Instant, kill: Callable[[Site], Kill]) -> None:
+def try_instant(site: Site, reference: Reference, instant: Instant, kill: Kill) -> None:
     """One kill, all that has to be so after it, and the run that completes it."""
     operator = site.operator
     before = Before.of(operator, reference.writes)
-    killed = kill_at(operator, instant, kill=kill(site))
+    killed = kill_at(operator, instant, kill=kill)
     assert_reachable(operator)
     assert_whole(operator, before)
     assert_not_exposed(operator, before)
@@ -158,37 +162,47 @@ class Outcome:
     seconds: float
 
 
-def kill_all(lab: Lab, program: Path, mode: str, count: int, how: str) -> list[Outcome]:
+def describe(error: Exception) -> str:
+    """What was not so, and the line that found it."""
+    found = [frame for frame in traceback.extract_tb(error.__traceback__) if "/tests/lab/" in frame.filename]
+    place = f"{Path(found[-1].filename).name}:{found[-1].lineno}: {found[-1].line}" if found else ""
+    return f"{type(error).__name__}: {str(error).strip()[:600]} ({place})"
+
+
+def kill_once(fleet: Fleet, reference: Reference, instant: Instant, how: str) -> Outcome:
+    """A kill that counts: where the action was over too soon, it is tried again, and sooner."""
+    began = time.monotonic()
+    problem = ""
+    for _ in range(TRIES):
+        problem = ""
+        try:
+            with fleet.site() as site:
+                try_instant(site, reference, instant, KILLS[how](site))
+            break
+        except TooLate as late:
+            problem, instant = str(late), replace(instant, after=instant.after / 2)
+        except (AssertionError, CommandFailed, TimeoutError, OSError) as error:
+            problem = describe(error)
+            break
+    return Outcome(fleet.mode, instant, problem, time.monotonic() - began)
+
+
+def kill_all(fleet: Fleet, count: int, seed: int, first: int, how: str) -> list[Outcome]:
     """All kills of a mode, each said when it is over."""
-    fleet = Fleet(lab, program, mode)
     outcomes: list[Outcome] = []
     try:
         reference = refer(fleet)
-        instants = choose_instants(reference, count)
-        print(
-            f"{mode}: {len(reference.words)} actions in {sum(reference.seconds):.1f} s, {len(instants)} instants",
-            flush=True,
-        )
-        for number, instant in enumerate(instants, 1):
-            began = time.monotonic()
-            aimed, problem = instant, ""
-            for _ in range(TRIES):
-                problem = ""
-                try:
-                    with fleet.site() as site:
-                        try_instant(site, reference, aimed, KILLS[how])
-                    break
-                except TooLate as late:  # quicker than on the first server: once more, and sooner
-                    problem, aimed = str(late), replace(aimed, after=aimed.after / 2)
-                except (AssertionError, CommandFailed, TimeoutError, OSError) as error:
-                    problem = f"{type(error).__name__}: {str(error).strip()[:600]}"
-                    break
-            outcomes.append(Outcome(mode, aimed, problem, time.monotonic() - began))
-            verdict = f"FAILED: {problem}" if problem else "completed"
-            print(
-                f"{mode} {number:3}/{len(instants)} {how} in {aimed}: {verdict} ({outcomes[-1].seconds:.1f} s)",
-                flush=True,
-            )
+        instants = choose_instants(reference, count, seed)
+        seconds = sum(reference.seconds)
+        print(f"{fleet.mode}: {len(reference.words)} actions in {seconds:.1f} s, {len(instants)} instants", flush=True)
+        for number, instant in enumerate(instants[first - 1 :], first):
+            outcome = kill_once(fleet, reference, instant, how)
+            outcomes.append(outcome)
+            verdict = f"FAILED: {outcome.problem}" if outcome.problem else "completed"
+            where = f"{fleet.mode} {number:3}/{len(instants)} {how} in {outcome.instant}"
+            print(f"{where}: {verdict} ({outcome.seconds:.1f} s)", flush=True)
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
     finally:
         fleet.close()
     return outcomes
@@ -210,20 +224,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/lab/kill", description="Kills runs on booted servers. As root.")
     parser.add_argument("--mode", choices=(*MODES, "all"), default="all")
     parser.add_argument("--count", type=int, default=64, help="kills a mode (64)")
-    parser.add_argument("--jobs", type=int, default=1, help="modes at a time (1)")
+    parser.add_argument("--seed", type=int, default=0, help="other moments within the actions")
+    parser.add_argument("--from", type=int, default=1, dest="first", metavar="N", help="begin with the N-th (1)")
     way = parser.add_mutually_exclusive_group()
-    way.add_argument("--power-loss", action="store_const", dest="how", const="power lost", default="killed")
+    way.add_argument("--power", action="store_const", dest="how", const="power lost", default="killed")
     way.add_argument("--spare", action="store_const", dest="how", const="spared", help="kill nothing: all must fail")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     modes = MODES if options.mode == "all" else (options.mode,)
     program = ensure_program_layer(Path(__file__).resolve().parents[2])
 
-    def one(mode: str) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for mode in modes:
         with Lab() as lab:
-            return kill_all(lab, program, mode, options.count, options.how)
-
-    with ThreadPoolExecutor(options.jobs) as pool:
-        outcomes = [outcome for found in pool.map(one, modes) for outcome in found]
+            fleet = Fleet(lab, program, mode)
+            outcomes += kill_all(fleet, options.count, options.seed, options.first, options.how)
     print(*summarise(outcomes, options.how), sep="\n")
-    return 1 if any(one.problem for one in outcomes) else 0
+    return 1 if not outcomes or any(one.problem for one in outcomes) else 0

@@ -7,7 +7,7 @@ import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.lab.killing import (
     assert_whole,
     kill_at,
     kill_process,
+    lose_power,
     spare,
 )
 from tests.lab.lab import Lab
@@ -138,20 +139,7 @@ def try_instant(site: Site, reference: Reference, instant: Instant, kill: Kill) 
     assert_completed(operator, operator.apply(), killed)
 
 
-def lose_power(site: Site) -> Kill:
-    """Everything on the server dies at once; it boots again."""
-
-    def kill(pid: int) -> None:
-        site.server.kill()
-
-    return kill
-
-
-KILLS: dict[str, Callable[[Site], Kill]] = {
-    "killed": lambda site: kill_process,
-    "power lost": lose_power,
-    "spared": lambda site: spare,
-}
+KILLS: dict[str, Kill] = {"killed": kill_process, "power lost": lose_power, "spared": spare}
 
 
 @dataclass(frozen=True)
@@ -177,7 +165,7 @@ def kill_once(fleet: Fleet, reference: Reference, instant: Instant, how: str) ->
         problem = ""
         try:
             with fleet.site() as site:
-                try_instant(site, reference, instant, KILLS[how](site))
+                try_instant(site, reference, instant, KILLS[how])
             break
         except TooLate as late:
             problem, instant = str(late), replace(instant, after=instant.after / 2)

@@ -3,7 +3,6 @@
 `tests/lab/kill` does the same at every action of every mode: here are ten of those instants.
 """
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,9 +15,10 @@ from tests.lab.killing import (
     assert_reachable,
     assert_whole,
     kill_at,
+    lose_power,
     spare,
 )
-from tests.lab.operator import Event, Operator, began, changes_of, comparable, done, in_words, interrupted
+from tests.lab.operator import Event, Operator, began, changes_of, comparable, done, in_words
 from tests.lab.site import Site
 
 pytestmark = pytest.mark.lab
@@ -153,12 +153,6 @@ def test_power_loss_in_the_middle_of_a_run_is_completed(site: Site, mode: str) -
     if mode != "internal":
         site.answer_mode(mode)
     before = Before.of(operator, PATHS)
-    with operator.start() as apply:
-        operator.wait_for(began(words))
-        time.sleep(seconds)
-        operator.server.kill()
-        apply.cut()
-    killed = operator.runs()[-1]
-    assert interrupted(operator.events(killed))
+    killed = kill_at(operator, began(words), seconds, kill=lose_power)
     assert_left_working(operator, before)
     assert_completes(operator, killed)

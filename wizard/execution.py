@@ -92,6 +92,7 @@ def _take_back(session: Session, book: journal.Journal, request: dict[str, Any])
         1 if failed else 0,
         steps=tuple(result.applied() for result in results),
         run=book.run,
+        continued=request["continued"],
         changed=any(result.changes for result in results),
         warnings=planned.left,
         log_path=journal.log_path(book.run) if failed or undo["run"] else None,

@@ -22,6 +22,7 @@ LOOKING = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 FOLLOW_INTERVAL_S = 0.02
 ALIVE_INTERVAL_S = 1.0
 PATIENCE_S = 3.0
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,28 @@ class Lock:
             self._descriptor = os.open(paths.LOCK, os.O_RDWR | os.O_CREAT | LOOKING, 0o644)
         except OSError as error:
             raise SetupError(f"{paths.LOCK} can't be locked: {error.strerror}", f"ls -l {paths.LOCK}") from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._take():
+            stranger = find_stranger(os.fstat(self._descriptor))
             os.close(self._descriptor)
-            raise Busy(read_holder()) from None
+            raise stranger or Busy(read_holder())
         since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
         said = {"run": run, "command": command, "pid": os.getpid(), "since": since}
         # Who holds it is said as well as the disk lets us.
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, (json.dumps(said) + "\n").encode(), 0)
+
+    def _take(self) -> bool:
+        """Whoever looks for the holder takes it for a moment, too."""
+        until = time.monotonic() + LOOK_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return False
+            time.sleep(FOLLOW_INTERVAL_S)
 
     def __enter__(self) -> Self:
         return self
@@ -102,10 +114,10 @@ def find_holder() -> Holder | None:
     except OSError:
         return None
     try:
+        if (stranger := find_stranger(os.fstat(descriptor))) is not None:
+            raise stranger
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        if (stranger := find_stranger(os.fstat(descriptor))) is not None:
-            raise stranger from None
         return read_holder()
     finally:
         os.close(descriptor)

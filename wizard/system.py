@@ -96,6 +96,7 @@ class Process:
                 _decode_errors="replace",
                 _return_cmd=True,
             )
+        machine.started.add(self.pid)
 
     def _take(self, into: list[str]) -> Callable[[str], None]:
         def take(text: str) -> None:
@@ -153,6 +154,7 @@ class RealMachine:
     def __init__(self, mask: Mask, observer: Observer | None = None) -> None:
         self.mask = mask
         self.observer: Observer = observer or Nobody()
+        self.started: set[int] = set()
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Process:
         return Process(self, argv, environment or {}, stdin)
@@ -169,7 +171,7 @@ class RealMachine:
         import sh
 
         self.observer.command(written_out(argv, environment, stdin))
-        began, since = time.monotonic(), time.time()
+        began = time.monotonic()
         try:
             with self.start(argv, environment, stdin) as process:
                 output = process.wait(timeout_s)
@@ -177,13 +179,23 @@ class RealMachine:
             output = Output(NOT_FOUND, "", f"{argv[0]}: command not found")
         except (OSError, RuntimeError) as error:
             # RuntimeError: the process is there, and no thread that reads what it says. It must not go on unwatched.
-            _end_children(since)
+            self._end_unknown()
             said = error.strerror if isinstance(error, OSError) else str(error)
             limits = f"systemctl show -p TasksMax -p MemoryMax {RUN_UNIT}"
             remedy = f"see how much memory is free, and how many processes there may be: free -m; {limits}"
             raise SetupError(f"{argv[0]} could not be started: {said}", remedy) from error
         self.observer.ended(output.code, time.monotonic() - began)
         return output
+
+    def _end_unknown(self) -> None:
+        """Ends the processes below this one that were started and are known to nobody, each with its session."""
+        import psutil
+
+        for child in psutil.Process().children():
+            if child.pid not in self.started:
+                for end in (os.killpg, os.kill):
+                    with contextlib.suppress(OSError):
+                        end(child.pid, signal.SIGKILL)
 
     def read(self, path: str) -> FileState | None:
         return files.read(path)
@@ -267,16 +279,6 @@ class RealMachine:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
-
-
-def _end_children(since: float) -> None:
-    """Ends the processes that this one has started since then, each with its session."""
-    import psutil
-
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error, OSError):
-            if child.create_time() >= since:
-                os.killpg(child.pid, signal.SIGKILL)
 
 
 def program_of(pid: int) -> str:

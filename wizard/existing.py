@@ -20,6 +20,7 @@ from .server import FileState
 
 EDITED_REMEDY = "put your lines into /etc/caddy/vllm-https.d/*.caddy; or answer caddy: {edited_config: replace}"
 IMPORT = f"import {SITE_FILE}"
+NOT_FOUND = 127
 HEADER = (
     "# Made by vllm-https-setup, and imported by the Caddyfile. Your own additions: /etc/caddy/vllm-https.d/*.caddy\n"
 )
@@ -88,6 +89,9 @@ def choose(look: Look, theirs: str, site: str) -> tuple[str, Finding | None]:
     for ours in (whole, site):
         argv = ("caddy", "adapt", "--adapter", "caddyfile", "--config", "-")
         output = look.server.query(argv, stdin=f"{theirs}\n{ours}".encode())
+        if output.code == NOT_FOUND:
+            # A plan whose Caddy is not installed yet: the run asks it when it is.
+            return ours, None
         if output.ok:
             return ours, check_globals(look, output.out)
         error = error or output.last_words

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.servers import scenario
-from tests.unit.altered import exposed, findings, with_files, with_listeners, with_unit
+from tests.unit.altered import exposed, findings, with_command, with_files, with_listeners, with_unit
 from tests.unit.certificates import CHAIN, DOMAIN, LEAF, NOW
 from wizard import custom, existing
 from wizard.caddyfile import CERTIFICATE, KEY, SITE_FILE
 from wizard.engine import Look, walk
-from wizard.model import Finding, Level, Write
+from wizard.model import Finding, Level, Output, Write
 from wizard.owned import Owned, OwnedFile, sha256
 from wizard.parse.certificates import read_pair
 from wizard.paths import CADDYFILE
@@ -105,3 +105,15 @@ def test_vllm_whose_port_another_has_is_not_started_against_it(state: str) -> No
     assert (found.level, found.fix) == (Level.BLOCKED, ())
     assert "python3 (second.service) has port 8000" in found.summary
     assert found.remedy is not None and "sudo systemctl disable --now second.service" in found.remedy
+
+
+def test_caddyfile_of_others_can_be_kept_before_caddy_is_installed() -> None:
+    """In a plan the package is there already, and its program can't be asked yet: no fault of the Caddyfile's."""
+    before = with_command(scenario.load("caddyfile-of-others-kept"), "caddy", Output(127, "", "command not found"))
+    look, overlay = before.overlaid()
+    look.server.units(*before.units)
+    state = overlay.read(CADDYFILE)
+    assert state is not None
+    (found,) = existing.check(look, state, find_vllm(look).upstream, VALIDATE)
+    assert found.level is Level.DRIFT
+    assert [action.path for action in found.fix if isinstance(action, Write)] == [SITE_FILE, CADDYFILE]

@@ -178,6 +178,6 @@ def load_owned(state: FileState | None) -> Owned:
             OwnedCommand(tuple(one["argv"]), tuple(tuple(undo) for undo in one["undo"]), one.get("step", ""))
             for one in data["commands"]
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Owned()
     return Owned(files, commands)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from .mask import Mask
+from .mask import Mask, without_control
 from .model import Finding, Report, StepReport, TestRow
 
 SCHEMA_VERSION = 1
@@ -70,6 +72,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
+def as_json(document: Document) -> str:
+    """The document as it is printed: what JSON allows and a terminal obeys (C1, DEL) is written by its number."""
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f]", lambda one: f"\\u{ord(one[0]):04x}", text)
+
+
 class Text:
     """A document as lines for a person; colour only where it is asked for, and never alone."""
 
@@ -81,6 +89,10 @@ class Text:
         return f"\x1b[{code}m{sign}\x1b[0m" if self._colour and code else sign
 
     def lines(self, document: Document) -> Iterator[str]:
+        """What the document says. Nothing that it quotes can drive the terminal."""
+        return self._lines(without_control(document))
+
+    def _lines(self, document: Document) -> Iterator[str]:
         for warning in document["warnings"]:
             yield f"{self._sign('!')} {warning}"
         for error in document["errors"]:

@@ -279,7 +279,17 @@ def test_key_as_an_argument_of_the_unit_counts_too() -> None:
     server = with_files(server, {"/opt/vllm/venv/bin/vllm": None})
     key = find_vllm(server.look()).key
     assert key is not None and key.reveal() == KEY
-    assert "key_on_command_line" in findings(server)
+    found = findings(server)
+    assert "key_on_command_line" in found
+    assert found["api_key"].evidence["env_file"] == "/etc/systemd/system/vllm.service"
+
+
+def test_key_in_the_program_that_the_unit_gives_to_a_shell_counts_and_is_readable() -> None:
+    program = f"export VLLM_API_KEY={KEY}; exec /opt/vllm/venv/bin/vllm {SERVED}"
+    server = with_unit(exposed(), ExecStart=exec_start(f"/bin/bash -c {program}"), EnvironmentFiles="")
+    found = findings(server)
+    assert found["api_key"].evidence["env_file"] == "/etc/systemd/system/vllm.service"
+    assert "systemctl cat vllm.service shows it" in found["key_readable"].summary
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def _config(look: Look, found: Launching) -> VllmConfig | None:
     path = found.command.config if found.command else None
     if path is None or not posixpath.isabs(path):
         return None
-    state = read_through(look.server, path)
+    state = read_through(look.server, path, found.state)
     return parse_vllm_config(path, state.content) if state is not None and state.kind == "file" else None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from .engine import Look
 from .model import Finding, Level, ListensOn, Run, UnitIs, VllmAnswers, Wait
+from .parse.units import parse_exec_start
 from .vllm import Readiness, Vllm, answers_in_shell, find_vllm, last_words
 from .vllm_answers import check_answers
 from .vllm_candidates import check_missing
@@ -146,6 +147,10 @@ def check_start(vllm: Vllm) -> Finding:
         program = posixpath.basename(vllm.start.script)
         return Finding(key, Level.OK, f"launched by {name} itself ({program}), port {vllm.port}", evidence=evidence)
     if vllm.script is not None and vllm.script.kind == "file":
+        started = parse_exec_start(vllm.unit.properties.get("ExecStart", ""))[:1] == (vllm.script_path,)
+        if started and not vllm.script.mode & 0o111:
+            summary = f"{vllm.script_path} is not executable: {name} would fail at its next start"
+            return Finding(key, Level.BLOCKED, summary, f"sudo chmod +x {vllm.script_path}", evidence)
         return Finding(key, Level.OK, f"launched by {vllm.script_path}, port {vllm.port}", evidence=evidence)
     if vllm.script is not None and vllm.script.kind == "link":
         said = f"{vllm.script_path} is a link to {vllm.script.text}; no link is followed where a file is to be edited"

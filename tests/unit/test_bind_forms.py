@@ -60,6 +60,7 @@ def started(
         for path, one in files.items()
     }
     program = {"/usr/bin/vllm": FileState("file", b"#!/usr/bin/python3\n", 0o755)}
+    program |= {path: FileState("directory", mode=0o755) for path in ("/etc", "/etc/vllm")}
     own = [one for one in description.listeners if one.unit != "vllm.service"]
     here = description.listeners if listeners is None else (*own, *listeners)
     return replace(

@@ -21,7 +21,7 @@ from ..parse.netfilter import Packet, evaluate
 from ..paths import ROOT_CERTIFICATE
 from ..reachability import let_in_some, managed
 from ..server import Reach, Request, Response, Target
-from ..ssh import find_ssh_ports
+from ..ssh import find_ssh_ports, listening_at
 from ..vllm import Vllm, find_vllm
 
 BLOCKED_PATHS = (
@@ -291,12 +291,11 @@ def prove_redirect(endpoint: Endpoint) -> TestRow:
 
 def prove_net(look: Look, vllm: Vllm) -> Iterator[TestRow]:
     primaries = [one.address for one in look.server.addresses() if one.primary] or [own_address(look)]
-    listening = {one.port for one in look.server.listeners()}
     # A port that is configured, or named in the answers, and that nobody listens on can't answer anything.
-    ssh = [port for port in find_ssh_ports(look).ports if port in listening]
+    ssh = listening_at(look.server, managed(look, primaries), find_ssh_ports(look).ports)
     closed_ports = sorted({vllm.port, *(one.port for one in vllm.listeners)})
     closed = [Target(address, port) for address in primaries for port in closed_ports]
-    opened = [Target(address, port) for address in managed(look, primaries) for port in (*ssh, *served_ports(look))]
+    opened = [*ssh, *(Target(address, port) for address in managed(look, primaries) for port in served_ports(look))]
     answers = {reached.target: reached for reached in look.server.reach([*closed, *opened])}
     ms = max((reached.ms for reached in answers.values()), default=0.0)
     yield row("net.closed", judge_closed(look, vllm, [answers[one] for one in closed]), ms)

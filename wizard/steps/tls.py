@@ -95,7 +95,9 @@ def check_caddyfile(look: Look, *, theirs: bool) -> Finding:
     if state is not None and state.content == wanted and (state.mode, state.owner, state.group) == attributes:
         return Finding("tls.caddyfile", Level.OK, "the Caddyfile is as it should be: /v1/* alone is served")
     answers = look.answers.caddy
-    edited = not theirs and look.owned.is_edited(CADDYFILE, state)
+    # A package that was purged and is there again has brought its own: nobody's edit.
+    fresh = state is not None and state.kind == "file" and is_packaged(state.text)
+    edited = not theirs and not fresh and look.owned.is_edited(CADDYFILE, state)
     if state is not None and edited and answers.edited_config == "stop":
         return Finding("tls.caddyfile", Level.BLOCKED, "the Caddyfile was edited by hand since", EDITED_REMEDY)
     if theirs and answers.existing_config != "replace":

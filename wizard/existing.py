@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from .apt import CADDY
 from .caddy_service import loaded
 from .caddyfile import SITE_FILE, render_catch_all, render_site
 from .endpoint import find_hosts
@@ -82,7 +83,7 @@ def check(look: Look, state: FileState, upstream: str, validate: tuple[str, ...]
 
 def choose(look: Look, theirs: str, site: str) -> tuple[str, Finding | None]:
     """Our site, with an answer for unknown names where theirs has none; or what is in the way."""
-    if look.server.read("/usr/bin/caddy") is None:
+    if not look.server.packages(CADDY)[CADDY].installed:
         return site, None
     whole = site + "\n" + render_catch_all(look, imported=True)
     error = ""

@@ -15,7 +15,6 @@ from typing import Any, Self
 from . import files, paths
 from .journal import Events, run_directory
 from .model import Output, SetupError
-from .server import FileState
 from .system import RealMachine, own_command, program_of
 
 LOOKING = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -23,6 +22,7 @@ FOLLOW_INTERVAL_S = 0.02
 ALIVE_INTERVAL_S = 1.0
 PATIENCE_S = 3.0
 LOOK_S = 1.0
+GLANCE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -68,28 +68,16 @@ class Lock:
             self._descriptor = os.open(paths.LOCK, os.O_RDWR | os.O_CREAT | LOOKING, 0o644)
         except OSError as error:
             raise SetupError(f"{paths.LOCK} can't be locked: {error.strerror}", f"ls -l {paths.LOCK}") from error
-        if not self._take():
-            stranger = find_stranger(os.fstat(self._descriptor))
+        if not _take(self._descriptor, fcntl.LOCK_EX, LOOK_S):
+            lock = os.fstat(self._descriptor)
             os.close(self._descriptor)
-            raise stranger or Busy(read_holder())
+            raise Busy(_holder(lock))
         since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
         said = {"run": run, "command": command, "pid": os.getpid(), "since": since}
         # Who holds it is said as well as the disk lets us.
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, (json.dumps(said) + "\n").encode(), 0)
-
-    def _take(self) -> bool:
-        """Whoever looks for the holder takes it for a moment, too."""
-        until = time.monotonic() + LOOK_S
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    return False
-            time.sleep(FOLLOW_INTERVAL_S)
 
     def __enter__(self) -> Self:
         return self
@@ -114,29 +102,65 @@ def find_holder() -> Holder | None:
     except OSError:
         return None
     try:
-        if (stranger := find_stranger(os.fstat(descriptor))) is not None:
-            raise stranger
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return read_holder()
+        if _take(descriptor, fcntl.LOCK_SH, GLANCE_S):
+            # Whoever else has it so is looking, too; or holds up every run.
+            if not _take(descriptor, fcntl.LOCK_EX, GLANCE_S) and (stranger := find_stranger(os.fstat(descriptor))):
+                raise stranger
+            return None
+        return _holder(os.fstat(descriptor))
     finally:
         os.close(descriptor)
-    return None
+
+
+def _take(descriptor: int, how: int, patience_s: float) -> bool:
+    """Whoever looks for the holder takes it for a moment, too: that is waited for."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+        time.sleep(FOLLOW_INTERVAL_S)
+
+
+def _holder(lock: os.stat_result) -> Holder:
+    """The run that says that it holds the lock. Raises Held where it does not, and another user has the lock open."""
+    said = read_holder()
+    has_it = said.pid not in (0, os.getpid()) and _has_open(said.pid, lock)
+    if not has_it and (stranger := find_stranger(lock)) is not None:
+        raise stranger
+    return said
 
 
 def find_stranger(lock: os.stat_result) -> Held | None:
-    """The process that holds this lock (see /proc/locks), where it is not one of whom we run as."""
-    place = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
-    for line in (files.read("/proc/locks") or FileState("file")).text.splitlines():
-        words = line.split()
-        if len(words) > 5 and words[1] == "FLOCK" and words[5] == place:
-            try:
-                user = os.stat(f"/proc/{words[4]}").st_uid
-            except OSError:
-                continue
-            if user not in (0, os.geteuid()):
-                return Held(int(words[4]), program_of(int(words[4])) or "a program", files.name_of_user(user))
+    """A process that has the lock open, and is not root's or of whom we run as."""
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        user = _user_of(pid)
+        if user not in (None, 0, os.geteuid()) and _has_open(pid, lock):
+            return Held(pid, program_of(pid) or "a program", files.name_of_user(user or 0))
     return None
+
+
+def _user_of(pid: int) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
+def _has_open(pid: int, wanted: os.stat_result) -> bool:
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for number in numbers:
+        with contextlib.suppress(OSError):
+            found = os.stat(f"/proc/{pid}/fd/{number}")
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    return False
 
 
 def wait_for_holder(patience_s: float = PATIENCE_S) -> Holder:

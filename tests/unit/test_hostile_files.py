@@ -338,23 +338,19 @@ HOLD = (
 
 
 @pytest.mark.allow_commands("python")
-def test_lock_held_by_another_user_is_named_as_theirs(own_paths: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["LOCK_SH", "LOCK_EX"])
+def test_lock_held_by_another_user_is_named_as_theirs(
+    own_paths: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     """Whoever can read the lock can hold it: that is no run, and it is said who does it."""
     make_places(own_paths)
     with runs.Lock("20261124T101500Z-0001", "apply"):
         pass
-    with subprocess.Popen([sys.executable, "-c", HOLD, paths.LOCK], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD.replace("LOCK_SH", how), paths.LOCK], stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout is not None and holder.stdout.readline()
-        # Seen by one who is not that user: the holder is not root, as far as we can tell.
-        real = os.stat
-
-        def owned(path: str, **how: bool) -> os.stat_result:
-            fields = list(real(path, **how))
-            if path == f"/proc/{holder.pid}":
-                fields[4] = 990
-            return os.stat_result(fields)
-
-        monkeypatch.setattr(os, "stat", owned)
+        monkeypatch.setattr(runs, "_user_of", lambda pid: 990 if pid == holder.pid else 0)
         with pytest.raises(runs.Held) as held:
             runs.find_holder()
         assert f"process {holder.pid}) holds its lock" in held.value.message

@@ -108,7 +108,7 @@ class Book(ABC):
         backup = None
         if isinstance(action, Write | Remove):
             backup = self.back_up(action.path, before)
-        self._own(owned_before(self.owned, step.id, action, before, backup))
+        self.own(owned_before(self.owned, step.id, action, before, backup))
         undo = [list(one.argv) for one in action.undo] if isinstance(action, Run) else []
         then = [{"argv": list(one.argv), "why": one.why, "impact": str(one.impact)} for one in action.then]
         sha = sha256(action.content) if isinstance(action, Write) else None
@@ -130,7 +130,7 @@ class Book(ABC):
 
     def action_ended(self, step: Step, action: Action, output: Output) -> None:
         if output.ok:
-            self._own(owned_after(self.owned, action))
+            self.own(owned_after(self.owned, action))
         said = "" if output.ok else output.last_words
         self.event("action_ended", durable=True, step=step.id, ok=output.ok, code=output.code, said=said)
         if not output.ok and not isinstance(action, Run):
@@ -140,7 +140,7 @@ class Book(ABC):
         if status in (Status.OK, Status.CHANGED):
             # Only tidied up: on a full disk it may stay for the next run.
             with contextlib.suppress(SetupError):
-                self._own(self.owned.after_step(step.id))
+                self.own(self.owned.after_step(step.id))
         self.event("step_ended", step=step.id, status=str(status), seconds=round(seconds, 3))
         self.line(f"══ {step.title}: {status}, {seconds:.2f} s")
 
@@ -148,7 +148,8 @@ class Book(ABC):
         self.event("test", id=row.id, ok=row.ok, detail=row.detail, ms=row.ms, remedy=None if row.ok else row.remedy)
         self.line(f"[{_sign(row.ok)}] {row.id}: {row.detail} ({row.ms:.0f} ms)")
 
-    def _own(self, owned: Owned) -> None:
+    def own(self, owned: Owned) -> None:
+        """Keeps what is ours from now on, where that is new."""
         if owned != self.owned:
             self.owned = owned
             self.keep_owned(owned)

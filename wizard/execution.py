@@ -73,7 +73,7 @@ def broken(view: View, book: Book, command: str, error: Exception) -> Report:
 def _take_back(session: Session, book: journal.Journal, request: dict[str, Any]) -> Report:
     """One run, or all that is ours. What uninstall removes at its very end is in its report, and done after it."""
     from .reversal import Wish, carry_out
-    from .rollback import plan_rollback
+    from .rollback import plan_rollback, read_done
     from .uninstall import plan_uninstall, with_directories
 
     undo = request["undo"]
@@ -83,6 +83,7 @@ def _take_back(session: Session, book: journal.Journal, request: dict[str, Any])
     results = carry_out(planned, session.look, book)
     failed = any(result.status is Status.FAILED for result in results)
     if undo["run"] and not failed:
+        book.own(book.owned.without_commands(one.argv for one in read_done(str(undo["run"]))))
         journal.mark(str(undo["run"]), "rolled_back", book.run)
     if whole and not failed:
         results = with_directories(results, whole.kept, session.look)
@@ -91,6 +92,7 @@ def _take_back(session: Session, book: journal.Journal, request: dict[str, Any])
         1 if failed else 0,
         steps=tuple(result.applied() for result in results),
         run=book.run,
+        continued=request["continued"],
         changed=any(result.changes for result in results),
         warnings=planned.left,
         log_path=journal.log_path(book.run) if failed or undo["run"] else None,

@@ -22,6 +22,7 @@ from .book import Book
 from .mask import Mask
 from .model import SetupError
 from .owned import Owned, load_owned
+from .report import UNDOING
 from .server import FileState
 
 KEEP_UNCHANGED = 50
@@ -246,6 +247,13 @@ def find_unfinished() -> PastRun | None:
     """The newest run that began, if it never ended: it was killed, or the power went."""
     newest = next((past for past in past_runs() if past.started), None)
     return newest if newest is not None and newest.ended is None else None
+
+
+def what_completes(unfinished: PastRun) -> str:
+    """What to do about a run that was cut off, after its name. A take-back is completed by its like alone."""
+    if unfinished.command in UNDOING:
+        return f"{unfinished.command} completes it, and apply sets this server up again"
+    return "apply completes its work"
 
 
 def forget(run: str) -> None:

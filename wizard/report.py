@@ -121,7 +121,7 @@ class Text:
         """The step and its findings; after a run, which has told what it did, only what is not in order."""
         words = {
             "ok": "in order",
-            "changed": "would be changed" if planned else "changed",
+            "changed": "has drifted" if whole and not planned else "would be changed" if planned else "changed",
             "failed": "FAILED",
             "blocked": "BLOCKED",
         }
@@ -157,7 +157,9 @@ class Text:
         """The last lines: what it comes to, and what to type next."""
         code, command = document["exit_code"], document["command"]
         done = self._undone if command in UNDOING else self._done
-        yield _CLOSING.get((command, code)) or _CLOSING.get(("", code)) or done(document)
+        blocks = any(step["status"] == "blocked" for step in document["steps"])
+        said = DECIDE if command == "status" and blocks else _CLOSING.get((command, code)) or _CLOSING.get(("", code))
+        yield said or done(document)
         if document["continued"]:
             yield f"This completed run {document['continued']}, which had been cut off."
         endpoint = document["endpoint"]
@@ -191,6 +193,7 @@ class Text:
         return f"Done: nothing of what it set up is left{rest}. The program itself: sudo ./install --remove"
 
 
+DECIDE = "Not as it should be. What is marked ✗ is yours to put right first; then: sudo vllm-https-setup repair"
 _CLOSING = {
     ("", 1): "A step failed. What was done is in the log; the same command goes on from here.",
     ("status", 1): "Not as it should be. What is marked + is put right by: sudo vllm-https-setup repair",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from . import files
 from .apt import installed_by
 from .caddy_removal import CaddyRemoval, find_caddy_removal
+from .caddy_service import SERVICE
 from .engine import Look, Step, StepResult, Watcher, perform_all, show
 from .existing import IMPORT, lines_of, without_import
 from .firewall_undo import guard
@@ -118,7 +119,9 @@ def _actions(
 ) -> tuple[tuple[Action, ...], tuple[str, ...]]:
     """What takes the part of a step back; and what of it stays."""
     packages = list(dict.fromkeys(name for one in done for name in installed_by(one.argv)))
-    performed: list[Performed] = [(_told(one.action, caddy), one.before) for one in done if not installed_by(one.argv)]
+    performed: list[Performed] = [
+        (_told(one.action, caddy, look), one.before) for one in done if not installed_by(one.argv)
+    ]
     undone = list(undo_actions(performed))
     if any(isinstance(one, Write | Remove) and one.path.startswith(UNITS) for one in undone) and step.id != BIND:
         undone.append(Run(("systemctl", "daemon-reload"), "systemd forgets the unit files that are gone"))
@@ -130,15 +133,19 @@ def _actions(
     return (*undone, *away) if step.id == FIREWALL else (*away, *undone), left
 
 
-def _told(action: Action, caddy: CaddyRemoval) -> Action:
-    """A Caddy that goes is not told of what becomes of its files."""
-    if not caddy.goes or not isinstance(action, Write | Remove):
+def _told(action: Action, caddy: CaddyRemoval, look: Look) -> Action:
+    """A service is told of its files where it runs: what somebody has stopped, or taken away, is not started for it.
+    A Caddy that goes is not told at all."""
+    if not isinstance(action, Write | Remove):
         return action
-    return replace(action, then=tuple(then for then in action.then if "caddy.service" not in then.argv))
+    kept = [then for then in action.then if not (caddy.goes and SERVICE in then.argv)]
+    services = sorted({then.argv[-1] for then in kept if then.argv[-1].endswith(".service")})
+    stopped = {name for name, unit in look.server.units(*services).items() if not unit.is_active} if services else set()
+    return replace(action, then=tuple(then for then in kept if then.argv[-1] not in stopped))
 
 
 def _waits(actions: Sequence[Action], look: Look) -> Iterator[Wait]:
-    """vLLM that was restarted is waited for: it may take minutes, and may fail."""
+    """vLLM that ran, and is restarted, is waited for: it may take minutes, and may fail."""
     vllm = look.answers.vllm
     if any(isinstance(one, Run) and one.argv == ("systemctl", "restart", vllm.unit) for one in actions):
         what = "vLLM answers again"
@@ -162,12 +169,17 @@ def without_edited(done: Sequence[Done], look: Look) -> tuple[list[Done], tuple[
 
 
 def _is_edited(path: str, done: Sequence[Done], look: Look) -> bool:
-    last = [one.action for one in done if one.path == path][-1]
+    touches = [one for one in done if one.path == path]
+    last, before = touches[-1].action, touches[0].before
     now = look.server.read(path)
+    if now is None:
+        return False
+    if before is not None and (now.kind, now.content) == ("file", before.content):
+        return False  # a rollback that was killed has put it back; whoever has to be told may not know yet
     if isinstance(last, Remove):
-        return now is not None
+        return True
     assert isinstance(last, Write)
-    return now is not None and (now.kind != "file" or sha256(now.content) not in last.content.decode().split())
+    return now.kind != "file" or sha256(now.content) not in last.content.decode().split()
 
 
 def _opens(done: Done) -> bool:

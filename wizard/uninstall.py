@@ -50,10 +50,9 @@ def plan_uninstall(look: Look, wish: Wish) -> Uninstall:
     done, lost = read_done(look.owned)
     reversal = plan_reversal(done, look, wish)
     by_id = {step.id: actions for step, actions in reversal.steps}
-    goes = any(
-        isinstance(one, Run) and one.argv[:1] == ("apt-get",) and "caddy" in one.argv for one in by_id.get(CADDY, ())
-    )
-    by_id[CADDY] = (*by_id.get(CADDY, ()), *_remains(look, wish, purged=goes and not wish.keep_data))
+    commands = [one.argv for one in by_id.get(CADDY, ()) if isinstance(one, Run)]
+    purged = any(argv[:2] == ("apt-get", "purge") and "caddy" in argv for argv in commands)
+    by_id[CADDY] = (*by_id.get(CADDY, ()), *_remains(look, wish, purged=purged))
     steps = tuple((step, by_id[step.id]) for step in reversed(STEPS) if by_id.get(step.id))
     left = (*lost, *reversal.left)
     kept = tuple(path for path in KEPT if look.server.read(path) is not None)
@@ -72,6 +71,9 @@ def read_done(owned: Owned) -> tuple[tuple[Done, ...], tuple[str, ...]]:
             continue
         done.append(Done(one.step or FIRST, _touch(path, one), before))
     for known in owned.commands:
+        # vLLM that a run has started serves since: nobody wants it stopped with all else.
+        if known.argv[:2] == ("systemctl", "start"):
+            continue
         undo = tuple(Run(argv, "an earlier run made it so") for argv in known.undo)
         done.append(Done(known.step or FIRST, Run(known.argv, "", undo=undo), None))
     return tuple(done), tuple(lost)

@@ -108,7 +108,7 @@ def parse_launch(source: bytes, environment: Mapping[str, str] | None = None, *,
         return Launch((), *refusal)
     script = Script(source, environment)
     if script.broken:
-        return Launch((), "its shell syntax could not be understood", "put right what this says: bash -n SCRIPT")
+        return Launch((), "its shell syntax could not be understood", refusals.CHECK_SYNTAX)
     commands: list[VllmCommand] = []
     for node in script.commands:
         words = [known for word in script.words(node) for known in script.expand(word, node)]

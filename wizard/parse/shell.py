@@ -7,15 +7,16 @@ and which variables have one value that can be proven.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from wizard.parse.words import Word, fill_in, given, join, literal
 
 if TYPE_CHECKING:
-    from tree_sitter import Node
+    from tree_sitter import Node, Parser
 
 _MAX_DEPTH = 8
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 # What stands in one of these runs in the order of the text, once it is reached.
 _BLOCKS = frozenset({"program", "compound_statement", "do_group"})
 _WRITERS = frozenset(b"read unset printf getopts mapfile readarray let declare typeset local export readonly".split())
@@ -42,6 +43,15 @@ class Assignment:
     source: bytes
 
 
+@cache
+def _parser() -> "Parser":
+    """One for all texts: it is made once, and kept."""
+    import tree_sitter
+    import tree_sitter_bash
+
+    return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
+
+
 class Script:
     """A parsed script. Nothing in it raises on odd input; `broken` says that the grammar did not fit.
 
@@ -49,14 +59,12 @@ class Script:
     """
 
     def __init__(self, source: bytes, environment: Mapping[str, str] | None = None) -> None:
-        import tree_sitter
-        import tree_sitter_bash
-
         self.source = source
         self.environment = environment
         self.asked: set[str] = set()
-        language = tree_sitter.Language(tree_sitter_bash.language())
-        self._tree = tree_sitter.Parser(language).parse(source)
+        # The grammar's own scanner asks C's isdigit of any character behind a brace, which crashes the interpreter. A
+        # character that is no ASCII is a letter of a word, and none of a name: so is this one.
+        self._tree = _parser().parse(_NOT_ASCII.sub(b"^", source))
         self.broken = self._tree.root_node.has_error
 
     def nodes(self) -> "Iterator[Node]":

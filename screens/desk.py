@@ -239,7 +239,7 @@ class Desk:
         except Superseded:
             return
         except Busy as error:
-            known = error.holder.run if error.holder != UNKNOWN else None
+            known = error.holder.run if error.holder != UNKNOWN and not error.holder.user else None
             message = Trouble(error.message, error.remedy, run=known)
         except SetupError as error:
             message = Trouble(error.message, error.remedy)

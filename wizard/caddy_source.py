@@ -124,7 +124,7 @@ def choose(look: Look) -> tuple[Entry | None, Finding | None]:
     return None, None
 
 
-def check_keyring(look: Look, entry: Entry | None, *, installed: bool) -> Finding:
+def check_keyring(look: Look, entry: Entry | None, *, goes_on: bool) -> Finding:
     """The keyring holds the pinned key and no other, able to sign now; else it is fetched again, and checked first."""
     pinned = look.answers.caddy.key_fingerprint
     if entry is not None and entry.keyring != KEYRING:
@@ -137,21 +137,22 @@ def check_keyring(look: Look, entry: Entry | None, *, installed: bool) -> Findin
         wrong = wrong or "apt cannot read it"
     if not wrong:
         return Finding("caddy.keyring", Level.OK, f"apt trusts Caddy's key {short(pinned)} for its repository alone")
-    return fetch_key(look, wrong, now, installed=installed)
+    return fetch_key(look, wrong, now, goes_on=goes_on)
 
 
-def fetch_key(look: Look, wrong: str, now: datetime, *, installed: bool) -> Finding:
+def fetch_key(look: Look, wrong: str, now: datetime, *, goes_on: bool) -> Finding:
+    """`goes_on`: the Caddy that is there will do as it is."""
     pinned = look.answers.caddy.key_fingerprint
     url = f"{look.answers.caddy.repository}/gpg.key"
     fetched = look.server.fetch(url, FETCH_TIMEOUT_S)
     if fetched.status != 200:
-        # Caddy is there: without the key it goes on, and gets no update.
-        level = Level.WARN if installed else Level.BLOCKED
+        # Without the key it gets no update.
+        level = Level.WARN if goes_on else Level.BLOCKED
         said = fetched.error or fetched.status
         return Finding(
             "caddy.keyring",
             level,
-            f"the repository's key could not be fetched: {said}" + (f"; apt's copy: {wrong}" if installed else ""),
+            f"the repository's key could not be fetched: {said}" + (f"; apt's copy: {wrong}" if goes_on else ""),
             remedy=f"does this server reach the internet? curl -v {url}; a mirror is named as caddy.repository",
             evidence={"url": url, "wrong": wrong},
         )

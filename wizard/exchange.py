@@ -124,10 +124,11 @@ def fetch(url: str, timeout_s: float, ca_file: str | None = None) -> Response:
     try:
         context = tls_context(ca_file or "")
         with urllib.request.urlopen(url, timeout=timeout_s, context=context) as answer:
-            body = b""
+            body, answered = b"", time.monotonic()
+            # Connecting has its own limits: where one of a name's addresses stays silent, the next is tried.
             while (piece := answer.read1(65536)) and len(body) < MAX_BODY:
                 body += piece
-                if time.monotonic() - began > timeout_s:
+                if time.monotonic() - answered > timeout_s:
                     return Response(0, error=f"not all of it came within {timeout_s:.0f} s")
             if answer.length and len(body) < MAX_BODY:
                 return Response(0, error=f"it ended after {len(body)} bytes, with {answer.length} to come")

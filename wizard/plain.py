@@ -273,7 +273,7 @@ class Plain:
         try:
             run = self._gateway.start(self._draft, self._seen)
         except Busy as busy:
-            if busy.holder == UNKNOWN:
+            if busy.holder == UNKNOWN or busy.holder.user:
                 raise
             self._teller.say(f"{busy.message}. This is it:")
             run = busy.holder.run

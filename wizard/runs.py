@@ -27,36 +27,31 @@ GLANCE_S = 0.2
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds the lock, as the lock file says."""
+    """Who holds the lock, as the lock file says; or the process of another user that holds it, and is no run."""
 
     run: str
     command: str
     pid: int
     since: str
+    user: str = ""
 
 
 UNKNOWN = Holder("?", "a run", 0, "just now")
 
 
 class Busy(SetupError):
-    """Another run is under way: exit code 4."""
+    """Another run is under way, or another user holds its lock: exit code 4."""
 
     def __init__(self, holder: Holder) -> None:
         named = f"{holder.command} {holder.run}, since {holder.since} (process {holder.pid})"
-        super().__init__(
-            f"another run is under way: {named if holder != UNKNOWN else 'it has only just begun'}",
-            "attach to it: sudo vllm-https-setup; or watch it: sudo vllm-https-setup log --follow",
-        )
+        message = f"another run is under way: {named if holder != UNKNOWN else 'it has only just begun'}"
+        remedy = "attach to it: sudo vllm-https-setup; or watch it: sudo vllm-https-setup log --follow"
+        if holder.user:
+            named = f"{holder.command} of {holder.user} (process {holder.pid})"
+            message = f"no run is under way, but {named} holds its lock, {paths.LOCK}"
+            remedy = f"end that process, then type the same command again: sudo kill {holder.pid}"
+        super().__init__(message, remedy)
         self.holder = holder
-
-
-class Held(Busy):
-    """A process that is none of root's holds the lock, which every user can read: exit code 4, too."""
-
-    def __init__(self, pid: int, program: str, user: str) -> None:
-        super().__init__(UNKNOWN)
-        self.message = f"no run is under way, but {program} of {user} (process {pid}) holds its lock, {paths.LOCK}"
-        self.remedy = f"end that process, then type the same command again: sudo kill {pid}"
 
 
 class Lock:
@@ -96,7 +91,7 @@ def read_holder() -> Holder:
 
 
 def find_holder() -> Holder | None:
-    """Who holds the lock now, without taking it for longer than a look. Raises Held."""
+    """Who holds the lock now, without taking it for longer than a look."""
     try:
         descriptor = os.open(paths.LOCK, os.O_RDONLY | LOOKING)
     except OSError:
@@ -104,9 +99,8 @@ def find_holder() -> Holder | None:
     try:
         if _take(descriptor, fcntl.LOCK_SH, GLANCE_S):
             # Whoever else has it so is looking, too; or holds up every run.
-            if not _take(descriptor, fcntl.LOCK_EX, GLANCE_S) and (stranger := find_stranger(os.fstat(descriptor))):
-                raise stranger
-            return None
+            alone = _take(descriptor, fcntl.LOCK_EX, GLANCE_S)
+            return None if alone else find_stranger(os.fstat(descriptor))
         return _holder(os.fstat(descriptor))
     finally:
         os.close(descriptor)
@@ -126,20 +120,18 @@ def _take(descriptor: int, how: int, patience_s: float) -> bool:
 
 
 def _holder(lock: os.stat_result) -> Holder:
-    """The run that says that it holds the lock. Raises Held where it does not, and another user has the lock open."""
+    """The run that says that it holds the lock; where it does not, the other user who has the lock open."""
     said = read_holder()
     has_it = said.pid not in (0, os.getpid()) and _has_open(said.pid, lock)
-    if not has_it and (stranger := find_stranger(lock)) is not None:
-        raise stranger
-    return said
+    return said if has_it else find_stranger(lock) or said
 
 
-def find_stranger(lock: os.stat_result) -> Held | None:
+def find_stranger(lock: os.stat_result) -> Holder | None:
     """A process that has the lock open, and is not root's or of whom we run as."""
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         user = _user_of(pid)
         if user not in (None, 0, os.geteuid()) and _has_open(pid, lock):
-            return Held(pid, program_of(pid) or "a program", files.name_of_user(user or 0))
+            return Holder("", program_of(pid) or "a program", pid, "", files.name_of_user(user or 0))
     return None
 
 

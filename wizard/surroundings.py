@@ -12,21 +12,20 @@ from collections.abc import Iterator
 from .engine import Look
 from .model import Finding, Level
 from .parse.host import parse_base_chains, parse_own_tables, parse_udp
-from .parse.netfilter import Packet, Ruleset, evaluate, foreign_rules, parse_ruleset
+from .parse.netfilter import Packet, Ruleset, evaluate, foreign_rules
 from .parse.ufw import decide
+from .published import ELSEWHERE, SAVE, find_published, is_closed, loaded_rules, outer_interface
+from .web_ports import WEB_PORTS
 
 FIREWALLD, PERSISTENT, K3S = "firewalld.service", "netfilter-persistent.service", "k3s.service"
 UNITS = (FIREWALLD, PERSISTENT, K3S)
 PERSISTENT_PACKAGES = ("iptables-persistent", "netfilter-persistent")
-SAVE = {4: ("iptables-save", "-t", "filter"), 6: ("ip6tables-save", "-t", "filter")}
 # Chains of programs that keep their own rules in order, and come before ufw on purpose.
 KNOWN_CHAINS = re.compile(
     r"^(?:f2b-|ts-|KUBE-|CNI-|cali-|cilium|LIBVIRT_|DOCKER|NETAVARK|FLANNEL|sshguard|CROWDSEC)", re.I
 )
 # Packets of this server to itself. ufw makes such a rule too, where it has no IPv6, and leaves it until a reboot.
 LOOPBACK = re.compile(r" -i lo -j ACCEPT$")
-CONTAINER_CHAINS = ("DOCKER", "NETAVARK_FORWARD", "NETAVARK-HOSTPORT-DNAT", "CNI-HOSTPORT-DNAT")
-PUBLISHERS = ("docker-proxy", "rootlessport", "conmon", "pasta", "slirp4netns")
 # Interfaces by their names: who forwards packets through them.
 FORWARDERS = (
     (re.compile(r"^(?:cni|flannel|cali|kube)"), "Kubernetes"),
@@ -55,7 +54,7 @@ MOSH = range(60000, 61001)
 
 
 def check_surroundings(look: Look) -> Iterator[Finding]:
-    rules = {family: _loaded(look, family) for family in SAVE}
+    rules = {family: loaded_rules(look, family) for family in SAVE}
     if look.answers.firewall.manage:
         yield from check_firewalld(look)
         yield from check_persistent(look)
@@ -64,12 +63,7 @@ def check_surroundings(look: Look) -> Iterator[Finding]:
     if look.answers.firewall.manage:
         yield from check_forwarding(look)
         yield from check_udp(look)
-    yield from check_published(look, rules)
-
-
-def _loaded(look: Look, family: int) -> Ruleset | None:
-    output = look.server.query(SAVE[family])
-    return parse_ruleset(output.out) if output.ok else None
+    yield from check_published(look)
 
 
 def check_firewalld(look: Look) -> Iterator[Finding]:
@@ -123,8 +117,7 @@ def check_own_rules(look: Look, rules: dict[int, Ruleset | None]) -> Iterator[Fi
     for family, loaded in rules.items():
         if loaded is None or not own.get(family):
             continue
-        source = "203.0.113.9" if family == 4 else "2001:db8::9"
-        packet = Packet("tcp", 443, source, _outer_interface(look), family=family)
+        packet = Packet("tcp", 443, ELSEWHERE[family], outer_interface(look), family=family)
         verdict = evaluate(loaded, packet)
         program = "iptables" if family == 4 else "ip6tables"
         if verdict.result in ("drop", "reject") and verdict.rule in own[family]:
@@ -144,15 +137,10 @@ def check_own_rules(look: Look, rules: dict[int, Ruleset | None]) -> Iterator[Fi
         yield Finding(
             "preflight.own_rules",
             Level.WARN,
-            f"rules of this server come before ufw's, and what they accept stays open: {first}{more}",
+            f"rules of this server come before ufw's: what they accept or refuse, ufw has no say in: {first}{more}",
             remedy="see whether each is still needed: sudo iptables -S INPUT; sudo ip6tables -S INPUT",
             evidence={"rules": {str(family): found for family, found in own.items()}},
         )
-
-
-def _outer_interface(look: Look) -> str:
-    """Where packets of other machines come in."""
-    return next((one.interface for one in look.server.addresses() if one.primary), "eth0")
 
 
 def _is_of_a_program(rule: str) -> bool:
@@ -170,6 +158,19 @@ def check_own_tables(look: Look) -> Iterator[Finding]:
         inward = [chain for chain in parse_base_chains(output.out) if chain.hook in ("input", "ingress", "prerouting")]
         if not any(chain.rules or chain.policy == "drop" for chain in inward):
             continue
+        refusing = next(((chain, by) for chain in inward if (by := chain.refuses(443)) is not None), None)
+        evidence = {"table": f"{family} {name}", "rules": [rule for chain in inward for rule in chain.rules][:20]}
+        if refusing is not None:
+            chain, by = refusing
+            yield Finding(
+                "preflight.nftables",
+                Level.BLOCKED,
+                f"nftables' table {family} {name} refuses 443/tcp, whatever ufw says: {by}, in its chain {chain.name}",
+                f"let it in there: sudo nft insert rule {family} {name} {chain.name} tcp dport 443 accept; and in what "
+                f"loads the table at boot, often /etc/nftables.conf; to see it: {show}",
+                evidence,
+            )
+            continue
         drops = any(chain.policy == "drop" for chain in inward)
         says = "drops what no rule of its own lets in" if drops else "has rules for incoming packets"
         yield Finding(
@@ -177,7 +178,7 @@ def check_own_tables(look: Look) -> Iterator[Finding]:
             Level.WARN,
             f"nftables' table {family} {name} {says}; ufw knows nothing of it, and a packet must pass both",
             remedy=f"let 443 in there too, or take it away (often from /etc/nftables.conf); to see it: {show}",
-            evidence={"table": f"{family} {name}", "rules": [rule for chain in inward for rule in chain.rules][:20]},
+            evidence=evidence,
         )
 
 
@@ -229,29 +230,20 @@ def check_udp(look: Look) -> Iterator[Finding]:
         )
 
 
-def check_published(look: Look, rules: dict[int, Ruleset | None]) -> Iterator[Finding]:
+def check_published(look: Look) -> Iterator[Finding]:
     """A container's published port is led past ufw before it is asked: neither ufw nor its default closes it."""
-    published = {
-        (one.port, str(one))
-        for one in look.server.listeners()
-        if one.program.startswith(PUBLISHERS) and not one.is_loopback
-    }
-    loaded = rules[4]
-    if loaded is not None and any(chain in loaded.chains for chain in CONTAINER_CHAINS):
-        # Without Docker's own proxy no program listens: only the translation says so.
-        output = look.server.query(("iptables-save", "-t", "nat"))
-        for rule in re.findall(r"^-A (?:DOCKER|\S*DNAT\S*) .*-j DNAT .*$", output.out, re.M):
-            port, destination = re.search(r"--dport (\d+)", rule), re.search(r" -d (\S+)", rule)
-            if port and not (destination and destination[1].startswith("127.")):
-                published.add((int(port[1]), f"{destination[1].split('/')[0] if destination else '0.0.0.0'}:{port[1]}"))
-    ports = sorted({port for port, _ in published} - {80, 443})
+    published = [one for one in find_published(look) if one.port not in WEB_PORTS and not is_closed(look, one)]
+    ports = sorted({one.port for one in published})
     if ports:
         listed = ", ".join(str(port) for port in ports)
+        condition = f"-p {published[0].protocol} -m conntrack --ctorigdstport {ports[0]} --ctdir ORIGINAL"
+        drop = f"sudo iptables -I DOCKER-USER -i {outer_interface(look)} {condition} -j DROP"
+        by_docker = any(one.to and one.family == 4 for one in published)
         yield Finding(
             "preflight.published_ports",
             Level.WARN,
             f"containers publish port {listed} past ufw: open to everybody, whatever ufw says",
-            remedy=f"publish on loopback alone (-p 127.0.0.1:{ports[0]}:…) what only this server needs; for the rest "
-            "set rules in Docker's own chain DOCKER-USER",
-            evidence={"ports": ports, "published": sorted(text for _, text in published)},
+            remedy=f"publish on loopback alone (-p 127.0.0.1:{ports[0]}:…) what only this server needs"
+            + (f"; or close it to all: {drop} (again after each boot)" if by_docker else ""),
+            evidence={"ports": ports, "published": sorted({str(one) for one in published})},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .engine import Look
 from .model import Finding, Level
+from .published import find_published
 from .server import Listener
 
 WEB_PORTS = (80, 443)
@@ -19,13 +20,23 @@ ELSE = {
     "squid": "or change http_port in /etc/squid/squid.conf and restart it",
     "java": "or give its connector another port and restart it",
 }
-CONTAINERS = ("docker-proxy", "rootlessport", "conmon", "pasta", "slirp4netns")
+CONTAINERS = ("docker-proxy", "dockerd", "rootlessport", "rootlesskit", "conmon", "pasta", "slirp4netns")
 
 
 def check_web_ports(look: Look) -> Finding:
     key = "preflight.web_ports"
     # One on loopback alone is in the way too: Caddy asks for every address at once.
     others = [one for one in look.server.listeners() if one.port in WEB_PORTS and one.unit != "caddy.service"]
+    published = [] if others else [one for one in find_published(look) if one.port in WEB_PORTS]
+    if published:
+        # Nobody listens there, and Caddy could; but no packet of another machine would come to it.
+        return Finding(
+            key,
+            Level.BLOCKED,
+            f"a container has port {published[0].port}: what others send there is led to it ({published[0].to})",
+            remedy=of_container(published[0].port),
+            evidence={"published": [str(one) for one in published]},
+        )
     if not others:
         return Finding(key, Level.OK, "ports 80 and 443 are free, or Caddy's")
     first = others[0]
@@ -41,12 +52,16 @@ def check_web_ports(look: Look) -> Finding:
     )
 
 
+def of_container(port: int) -> str:
+    return (
+        f"a container has it: sudo docker ps --filter publish={port} (or podman ps, kubectl get services -A) names it; "
+        "publish another port of it, or stop it: sudo docker stop NAME"
+    )
+
+
 def remedy(look: Look, one: Listener) -> str:
     if one.program.startswith(CONTAINERS):
-        return (
-            f"a container has it: docker ps --filter publish={one.port} (or podman ps) names it; publish another port "
-            "of it, or stop it: docker stop NAME"
-        )
+        return of_container(one.port)
     if one.unit == look.answers.vllm.unit:
         restart = f"sudo systemctl restart {one.unit}"
         return f"vLLM itself has it: give it another (--port 8000) in its launch script, then {restart}"

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Acme, Lab, Server, ServerSpec, ensure_program_layer
+from tests.lab.long import is_left_out
 from tests.lab.operator import Operator
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        module = item.getparent(pytest.Module)
+        if module is not None and is_left_out(module.obj.__name__, item.name):
+            item.add_marker("long")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

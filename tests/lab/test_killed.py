@@ -66,7 +66,8 @@ def assert_completes(operator: Operator, killed: str) -> None:
     assert any(killed in warning for warning in plan["warnings"])
     document = operator.apply()
     assert_completed(operator, document, killed)
-    assert comparable(done(operator.events(document["run"]))) == comparable(changes_of(plan))
+    ran = done(operator.events(document["run"])) if document["run"] else []
+    assert comparable(ran) == comparable(changes_of(plan))
     again = operator.apply()
     assert (again["exit_code"], again["changed"], again["continued"]) == (0, False, None)
 

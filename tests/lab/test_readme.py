@@ -64,8 +64,8 @@ def test_every_command_is_run_by_a_test() -> None:
     assert WIZARD in ON_A_SERVER and DEMO in shown()
     assert [command for command in shown() if command not in known] == []
     assert "exec ./test" in (CHECKOUT / ".ci/run").read_text()
-    test = (CHECKOUT / "test").read_text().splitlines()
-    assert f"    {FAST}" in test, "the whole begins with the fast part: nothing else need run that"
+    test = [line.strip() for line in (CHECKOUT / "test").read_text().splitlines()]
+    assert FAST in test, "the whole begins with the fast part: nothing else need run that"
     assert any("tests/lab" in line for line in test)
 
 

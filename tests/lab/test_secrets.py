@@ -34,7 +34,14 @@ def disguises(secret: str) -> set[bytes]:
 
 
 URL = bytes.maketrans(b"+/", b"-_")
-FORMS = disguises(CANARY)
+# Of others: of a model hub, and of a proxy, in the URL that has it. vLLM gets them as it gets its key.
+HUB_TOKEN, PASSWORD = "hf_canary0Q9w8E7r6T5y4U3i2O1p", "proxy-canary:8s7D6f5G"
+MORE = {
+    "HF_TOKEN": HUB_TOKEN,
+    "HTTPS_PROXY": f"http://user:{PASSWORD}@192.0.2.1:3128",
+    "HF_ENDPOINT": f"https://{HUB_TOKEN}@hub.example/api",
+}
+FORMS = disguises(CANARY) | disguises(HUB_TOKEN) | disguises(PASSWORD)
 
 
 def found_in(data: bytes) -> bool:
@@ -102,13 +109,16 @@ class Processes:
 
 # A launch script that tells its key: what vLLM itself writes to the system's journal is not ours, but it is read
 # by the run that waits for it.
-TELLING = START_VLLM.replace("exec vllm", 'echo "starting with --api-key $VLLM_API_KEY" >&2\nsleep 1.5\nexec vllm')
+TELLING = START_VLLM.replace(
+    "exec vllm",
+    'echo "starting with --api-key $VLLM_API_KEY $HF_TOKEN by $HTTPS_PROXY $HF_ENDPOINT" >&2\nsleep 4\nexec vllm',
+)
 
 
 @pytest.fixture(scope="module")
 def telling() -> ServerSpec:
     script = TELLING.format(spec=ServerSpec()).encode()
-    return ServerSpec(files={"/opt/vllm/start-vllm.sh": File(script, 0o755, 990, 990)})
+    return ServerSpec(files={"/opt/vllm/start-vllm.sh": File(script, 0o755, 990, 990)}, vllm_environment=MORE)
 
 
 def leaks_on_disk(server: Server) -> list[str]:

@@ -20,7 +20,9 @@ EXPOSES = "this opens vLLM to the network again"
 
 # All that may differ afterwards, each with its reason.
 LEFT_BY_APT = r"/var/(cache|lib)/(apt|dpkg|debconf)/|/var/log/(apt/|dpkg\.log|alternatives\.log)"  # caches, lists, logs
-LEFT_BY_A_PACKAGE = r"/etc/(passwd|group|shadow|gshadow)-?:|/var/lib/systemd/|/var/tmp/"  # the system user caddy
+LEFT_BY_A_PACKAGE = (
+    r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?:|/var/lib/systemd/|/var/tmp/"  # the system user caddy
+)
 LEFT_BY_UFW = r"/etc/ufw/(ufw\.conf|user6?\.rules): appeared$"  # the same rules as ufw writes them: see rules_of
 LEFT_BY_SYSTEMD = r"/etc/systemd/system/timers\.target\.wants"  # an empty directory, which `systemctl disable` removes
 LEFT_BY_LOGINS = r"/var/log/(lastlog|wtmp|btmp|auth\.log)|/home/operator"

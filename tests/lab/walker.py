@@ -10,7 +10,7 @@ from tests.lab.operator import Operator
 from tests.lab.space import Deadline
 from tests.lab.terminal import Mark, Terminal, processor_seconds
 from tests.lab.test_apply import curl
-from tests.lab.test_secrets import TELLING, found_in
+from tests.lab.test_secrets import MORE, TELLING, found_in
 
 WIZARD = "sudo vllm-https-setup"
 GIVEN = f"{WIZARD} --answers answers.yaml"
@@ -21,7 +21,7 @@ DRAFT = "/var/lib/vllm-https-setup/draft.yaml"
 AS_ON_UBUNTU = {"/etc/sudoers.d/ubuntu": File(b"Defaults use_pty\n", 0o440)}
 # And a vLLM that tells its key to the system's journal, which a run reads from.
 SCRIPT = File(TELLING.format(spec=ServerSpec()).encode(), 0o755, 990, 990)
-UBUNTU = ServerSpec(files={**AS_ON_UBUNTU, "/opt/vllm/start-vllm.sh": SCRIPT})
+UBUNTU = ServerSpec(files={**AS_ON_UBUNTU, "/opt/vllm/start-vllm.sh": SCRIPT}, vllm_environment=MORE)
 
 
 @contextmanager

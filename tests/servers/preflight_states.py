@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.lab import File, ServerSpec
-from tests.servers.state import FRESH, NOT_SET_UP, State, commands
+from tests.servers.state import FRESH, NOT_SET_UP, State, applied, commands
 
 # A unit as careful operators write it: every list of it may hold more than one, and what may be missing is missing.
 HARDENED = """\
@@ -60,6 +60,26 @@ table inet filter {
 	}
 }
 """
+# All that a careful person lets in, and not yet HTTPS.
+NFTABLES_REFUSE = """\
+table inet mine {
+	chain incoming {
+		type filter hook input priority filter; policy drop;
+		iifname "lo" accept
+		ct state established,related accept
+		meta l4proto { icmp, ipv6-icmp } accept
+		tcp dport { 22, 8000 } accept
+	}
+}
+"""
+# One port for everybody, and one for this server alone; the image is busybox itself.
+PUBLISH = (
+    "tar -c -C / bin/busybox | docker import - box >/dev/null",
+    "docker run -d --name web -p 3306:80 box /bin/busybox httpd -f -p 80",
+    "docker run -d --name own -p 127.0.0.1:6379:80 box /bin/busybox httpd -f -p 80",
+)
+DOCKER = ("docker.io", "busybox-static")
+DIVERT = "dpkg-divert --quiet --local --divert /usr/bin/caddy.default --rename /usr/bin/caddy"
 # Holds apt's locks as a long upgrade does.
 HOLDER = (
     "import fcntl, signal; held = [open(path, 'w') for path in ('/var/lib/dpkg/lock-frontend', '/var/lib/dpkg/lock')]; "
@@ -162,5 +182,53 @@ STATES: dict[str, State] = {
         drift=FRESH,
         warn=("preflight.forwarding",),
         failing=NOT_SET_UP,
+    ),
+    "nginx-on-both-ports": State(
+        "nginx has ports 80 and 443, which Caddy needs: it is named, with how it is stopped.",
+        ServerSpec(packages=("nginx",)),
+        prepare=commands(
+            "sed -i 's/listen 80 default_server;/& listen 443;/' /etc/nginx/sites-enabled/default",
+            "systemctl restart nginx",
+        ),
+        blocked=("preflight.web_ports",),
+        failing=NOT_SET_UP,
+    ),
+    "docker-publishes": State(
+        "Docker leads a published port past ufw: warned, and not called closed; its other one is this server's alone.",
+        ServerSpec(packages=DOCKER),
+        prepare=commands(*PUBLISH),
+        drift=FRESH,
+        warn=("preflight.published_ports",),
+        failing=NOT_SET_UP,
+    ),
+    "firewalld-runs": State(
+        "firewalld rules the firewall: it and ufw would undo each other's work, so nothing is begun.",
+        ServerSpec(packages=("firewalld",)),
+        blocked=("preflight.firewalld",),
+        failing=NOT_SET_UP,
+    ),
+    "iptables-persistent": State(
+        "Packages load rules at boot, and apt would remove them for ufw: that is the operator's to decide.",
+        ServerSpec(ufw_installed=False, packages=("iptables-persistent",)),
+        blocked=("preflight.netfilter_persistent",),
+        failing=NOT_SET_UP,
+    ),
+    "nftables-refuses-443": State(
+        "A table of nftables lets in SSH and vLLM alone: 443 would stay closed, whatever ufw says.",
+        prepare=commands(f"nft -f - <<'END'\n{NFTABLES_REFUSE}END"),
+        blocked=("preflight.nftables",),
+        failing=NOT_SET_UP,
+    ),
+    "caddy-of-the-distribution": State(
+        "The distribution's own Caddy, years old, serves its first page: it is upgraded, and it is said why.",
+        ServerSpec(packages=("caddy",)),
+        drift=(*FRESH, "caddy.prerequisites"),
+        failing=NOT_SET_UP,
+    ),
+    "caddy-diverted": State(
+        "A build of the operator's own stands in the place of the package's program: told, and left there.",
+        prepare=applied(DIVERT, "cp /usr/bin/caddy.default /usr/bin/caddy"),
+        warn=("caddy.custom_build",),
+        untried=(),
     ),
 }

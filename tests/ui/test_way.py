@@ -15,6 +15,7 @@ from wizard import answers, paths
 from wizard.caddyfile import CERTIFICATE, KEY
 from wizard.demo import DemoGateway
 from wizard.draft import Draft
+from wizard.existing import NOT_FOUND
 from wizard.model import Output
 from wizard.questions import Kind
 
@@ -211,11 +212,22 @@ async def test_what_may_be_let_pass_is_let_pass_by_space(driver: Driver) -> None
     await driver.on("Firewall")
 
 
+class WithoutCaddy(dict[tuple[tuple[str, ...], str], Output]):
+    """Commands of a server on which Caddy can't be asked what it makes of a Caddyfile."""
+
+    def __missing__(self, key: tuple[tuple[str, ...], str]) -> Output:
+        if key[0][:2] == ("caddy", "adapt"):
+            return Output(NOT_FOUND, "", "caddy: not found")
+        raise KeyError(key)
+
+
 def with_sites() -> DescribedGateway:
     """A server whose Caddyfile is another's, and which knows nothing of us."""
     units = (f"{paths.UNITS}/{name}" for name in (paths.CERTIFICATE_PATH_UNIT, paths.CERTIFICATE_SERVICE))
-    unknown = ("/usr/bin/caddy", paths.CADDY_ROOT, paths.ROOT_CERTIFICATE, CERTIFICATE, KEY, *units)
-    return DescribedGateway(scenario.load("caddyfile-of-others").without(*unknown))
+    unknown = (paths.CADDY_ROOT, paths.ROOT_CERTIFICATE, CERTIFICATE, KEY, *units)
+    server = scenario.load("caddyfile-of-others").without(*unknown)
+    commands = WithoutCaddy(server.description.commands)
+    return DescribedGateway(replace(server, description=replace(server.description, commands=commands)))
 
 
 @played(gateway=with_sites)

@@ -13,6 +13,7 @@ import pytest
 from tests.servers import scenario
 from tests.servers.scenario import Scenario
 from tests.unit.altered import with_files
+from wizard.caddy_build import DIVERSIONS
 from wizard.caddy_source import KEYRING, LIST, SOURCES
 from wizard.caddy_version import numbers
 from wizard.engine import StepResult, walk
@@ -313,9 +314,65 @@ def test_caddy_that_no_package_brought_blocks_and_is_named() -> None:
 
 
 def test_package_whose_unit_runs_another_program_warns() -> None:
-    found = inspect(server(unit={"ExecStart": CUSTOM["ExecStart"]}))
+    about = server(unit={"ExecStart": CUSTOM["ExecStart"]})
+    found = inspect(with_version(about, "/usr/local/bin/caddy", "v2.11.7"))
     assert found["caddy.custom_build"].level is Level.WARN
     assert found["caddy.service"].level is Level.OK
+
+
+VERSION = ("runuser", "-u", "caddy", "--", "{}", "version")
+
+
+def with_version(about: Scenario, program: str, said: str) -> Scenario:
+    argv = tuple(word.format(program) for word in VERSION)
+    commands = {**about.description.commands, (argv, ""): Output(0, f"{said}\n")}
+    return replace(about, description=replace(about.description, commands=commands))
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "words"),
+    [
+        ("v2.11.7 h1:yj0Y4fYZ=", Level.WARN, "runs /usr/local/bin/caddy 2.11.7, which is not the package's"),
+        ("2.6.2", Level.BLOCKED, "too old: 2.9.0 is needed"),
+        ("a fork", Level.WARN, "runs /usr/local/bin/caddy, which"),
+    ],
+)
+def test_it_is_the_program_that_runs_that_must_be_new_enough(version: str, level: Level, words: str) -> None:
+    """Whatever the package's version is: no upgrade of it would change what runs."""
+    for package in ("ii \t2.6.2-6", "ii \t2.11.7"):
+        about = server(package=package, unit={"ExecStart": CUSTOM["ExecStart"]})
+        found = inspect(with_version(about, "/usr/local/bin/caddy", version))
+        assert found["caddy.custom_build"].level is level and words in found["caddy.custom_build"].summary
+        assert "caddy.package" not in found
+
+
+def test_recorded_diversion_is_told_with_the_way_back() -> None:
+    found = inspect(scenario.load("caddy-diverted"))["caddy.custom_build"]
+    assert found.level is Level.WARN and "by dpkg-divert it is not the package's" in found.summary
+    assert "sudo dpkg-divert --rename --remove /usr/bin/caddy" in str(found.remedy)
+
+
+@pytest.mark.parametrize(
+    ("diversions", "told"),
+    [
+        ("/usr/bin/caddy\n/usr/bin/caddy.default\n:\n", True),
+        ("/bin/sh\n/bin/sh.distrib\ndash\n/usr/bin/caddy\n/usr/bin/caddy.default\ncaddy-custom\n", True),
+        ("/bin/sh\n/bin/sh.distrib\ndash\n", False),
+        ("/usr/bin/caddy\n/usr/bin/caddy.debian\ncaddy\n", False),
+        ("", False),
+    ],
+)
+def test_diversion_counts_where_it_is_of_caddy_and_not_by_it(diversions: str, told: bool) -> None:
+    about = with_version(server(files={DIVERSIONS: diversions.encode()}), "/usr/bin/caddy", "v2.11.7")
+    assert ("caddy.custom_build" in inspect(about)) is told
+
+
+def test_no_way_to_the_repository_blocks_where_the_caddy_that_is_there_is_too_old() -> None:
+    """An upgrade that can't be had must not be tried after vLLM was bound."""
+    about = server(package="ii \t2.6.2-6", files={KEYRING: None}, fetched=Response(0, error="timed out"))
+    found = inspect(about)
+    assert found["caddy.keyring"].level is Level.BLOCKED
+    assert [one.key for one in found.values() if one.fix] == []
 
 
 def test_entry_of_another_list_is_used_for_the_first_installation_too() -> None:

@@ -351,12 +351,12 @@ def test_lock_held_by_another_user_is_named_as_theirs(
     ) as holder:
         assert holder.stdout is not None and holder.stdout.readline()
         monkeypatch.setattr(runs, "_user_of", lambda pid: 990 if pid == holder.pid else 0)
-        with pytest.raises(runs.Held) as held:
-            runs.find_holder()
-        assert f"process {holder.pid}) holds its lock" in held.value.message
-        assert held.value.remedy.endswith(f"sudo kill {holder.pid}")
-        assert isinstance(held.value, runs.Busy), "exit code 4"
-        with pytest.raises(runs.Held):
+        found = runs.find_holder()
+        assert found is not None
+        busy = runs.Busy(found)
+        assert f"process {holder.pid}) holds its lock" in busy.message
+        assert busy.remedy.endswith(f"sudo kill {holder.pid}")
+        with pytest.raises(runs.Busy, match="no run is under way"):
             runs.Lock("20261124T101500Z-0002", "apply")
         holder.kill()
     assert runs.find_holder() is None

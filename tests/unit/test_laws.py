@@ -50,6 +50,11 @@ NOT_BROUGHT_BACK = {
     "killed-in-firewall": {"unit vllm-https-setup-revert.service", "unit vllm-https-setup-revert.timer"},
     # vLLM ran with an older script than the one on disk: any restart takes the newer one up.
     "script-edited-not-restarted": {"listeners"},
+    # The older version may be had nowhere any more, and the newer one does all that it did.
+    "caddy-of-the-distribution": {
+        "package caddy",
+        "file /var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt",
+    },
 }
 
 

@@ -110,7 +110,7 @@ PARSERS: dict[str, Parser] = {
     "exec_start.parse_exec": lambda data: exec_start.parse_exec(data, {"A": "x y"}),
     "exec_start.parse_set": of_text(lambda text: list(exec_start.parse_set([text, text]))),
     "host.parse_assignments": of_text(host.parse_assignments),
-    "host.parse_base_chains": of_text(host.parse_base_chains),
+    "host.parse_base_chains": of_text(lambda text: [one.refuses(443) for one in host.parse_base_chains(text)]),
     "host.parse_locks": of_text(host.parse_locks),
     "host.parse_own_tables": of_text(host.parse_own_tables),
     "host.parse_space": of_text(host.parse_space),

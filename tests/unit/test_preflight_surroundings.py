@@ -16,7 +16,6 @@ from tests.unit.altered import (
     with_command,
     with_files,
     with_listeners,
-    with_new_command,
     with_unit,
 )
 from wizard.described import DescribedMachine
@@ -25,7 +24,6 @@ from wizard.model import Level, Output
 from wizard.server import Address, FileState, Listener
 
 UFW_OFF = "firewall: {manage: false}"
-NAT = ("iptables-save", "-t", "nat")
 
 
 def installed(*names: str) -> str:
@@ -211,6 +209,17 @@ def test_machine_of_no_cloud_is_told_nothing() -> None:
 # ── other firewalls ──
 
 
+def test_recorded_firewalld_and_persistent_rules_block() -> None:
+    assert findings(exposed("firewalld-runs"))["firewalld"].level is Level.BLOCKED
+    found = findings(exposed("iptables-persistent"))["netfilter_persistent"]
+    assert "iptables-persistent and netfilter-persistent load rules" in found.summary
+
+
+def test_recorded_nginx_is_named_with_both_its_ports() -> None:
+    found = findings(exposed("nginx-on-both-ports"))["web_ports"]
+    assert "nginx (nginx.service) listens on port 80 and 443" in found.summary
+
+
 def test_firewalld_blocks_unless_the_firewall_is_the_operators() -> None:
     server = with_unit(
         exposed(), "firewalld.service", LoadState="loaded", ActiveState="active", UnitFileState="enabled"
@@ -259,29 +268,7 @@ def test_rules_before_ufws_are_judged(rule: str, level: Level | None) -> None:
     assert found is None or rule in found.summary
 
 
-def test_recorded_table_of_nftables_is_named() -> None:
-    found = findings(exposed("nftables-own-table"))["nftables"]
-    assert found.evidence["table"] == "inet filter" and "tcp dport 25" in found.evidence["rules"][0]
-
-
-@pytest.mark.parametrize(
-    ("chain", "words"),
-    [
-        ("type filter hook input priority filter; policy drop;\n\t\tct state established accept", "drops what no rule"),
-        ("type filter hook input priority filter; policy accept;", None),
-        ("type filter hook forward priority filter; policy drop;", None),
-        ("type filter hook prerouting priority raw; policy accept;\n\t\ttcp dport 443 drop", "has rules for incoming"),
-    ],
-)
-def test_table_matters_where_incoming_packets_meet_it(chain: str, words: str | None) -> None:
-    server = with_command(exposed(), "nft", "table ip filter\ntable inet own\ntable inet f2b-table\n")
-    table = f"table inet own {{\n\tchain c {{\n\t\t{chain}\n\t}}\n}}\n"
-    found = findings(with_new_command(server, ("nft", "list", "table", "inet", "own"), table)).get("nftables")
-    assert (found is None) == (words is None)
-    assert found is None or str(words) in found.summary
-
-
-# ── forwarding, UDP, containers ──
+# ── forwarding, UDP ──
 
 
 def test_recorded_bridge_of_virtual_machines_is_warned_of() -> None:
@@ -334,21 +321,3 @@ def test_udp_service_that_would_be_cut_off_is_named(row: str, port: int | None) 
         kept = with_answers(server, f"firewall: {{allow: [{{port: {port}, protocol: udp}}]}}")
         assert f"port: {port}, protocol: udp" in str(found.remedy if found else "")
         assert "cuts_off_udp" not in findings(kept)
-
-
-def test_published_port_of_a_container_is_warned_of() -> None:
-    proxy = (Listener("0.0.0.0", 3306, "docker-proxy", 9, "docker.service"),
-             Listener("127.0.0.1", 6379, "docker-proxy", 10, "docker.service"))  # fmt: skip
-    found = findings(with_listeners(exposed(), *proxy))["published_ports"]
-    assert found.evidence["ports"] == [3306] and "-p 127.0.0.1:3306" in str(found.remedy)
-
-
-def test_port_that_is_published_without_a_proxy_is_seen_in_the_translation() -> None:
-    rules = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:DOCKER - [0:0]\nCOMMIT\n"
-    nat = (
-        "*nat\n:DOCKER - [0:0]\n-A DOCKER ! -i docker0 -p tcp -m tcp --dport 5432 -j DNAT --to-destination "
-        "172.17.0.2:5432\n-A DOCKER -d 127.0.0.1/32 ! -i docker0 -p tcp -m tcp --dport 6379 -j DNAT --to-destination "
-        "172.17.0.3:6379\nCOMMIT\n"
-    )
-    server = with_new_command(with_command(exposed(), "iptables-save", rules), NAT, nat)
-    assert findings(server)["published_ports"].evidence == {"ports": [5432], "published": ["0.0.0.0:5432"]}

@@ -25,10 +25,12 @@ MEANINGS = {
         "Where that is over: `sudo systemctl unmask caddy.service`.",
     ),
     "caddy.custom_build": Meaning(
-        "Caddy's service runs a program that no package brought: updates of the system never reach it. Beside the "
-        "package it is only told; without the package nothing is installed over it.",
+        "Caddy's service runs a program that no package brought, by its unit or by `dpkg-divert`: updates of the "
+        "system never reach it. Beside the package it is only told, unless it is too old for our Caddyfile; without "
+        "the package nothing is installed over it.",
         "To go back to the package's: take the lines that name the program out of the unit (`systemctl cat "
-        "caddy.service`), move the program and the unit's file away, `sudo systemctl daemon-reload`. /etc/caddy stays.",
+        "caddy.service`), move the program and the unit's file away, `sudo systemctl daemon-reload`; or take the "
+        "diversion back: `sudo dpkg-divert --rename --remove /usr/bin/caddy`. /etc/caddy stays.",
     ),
     "caddy.held": Meaning(
         "The package is on hold (`apt-mark hold`): no security update reaches it. It blocks where the Caddy that is "

@@ -53,8 +53,9 @@ MEANINGS = {
         "After a change of sshd's port: `sudo systemctl daemon-reload`, then `sudo systemctl restart ssh.socket`.",
     ),
     "preflight.web_ports": Meaning(
-        "Whether ports 80 and 443 are free, or Caddy's. Another web server there would be in Caddy's way.",
-        "Stop the program that is named (`sudo systemctl disable --now nginx`), or use another server.",
+        "Whether ports 80 and 443 are free, or Caddy's. Another web server there would be in the way; so would a "
+        "container that publishes one of them.",
+        "Stop what is named (`sudo systemctl disable --now nginx`, `sudo docker stop NAME`), or use another server.",
     ),
     "preflight.packages": Meaning(
         "Whether dpkg has packages that are only half installed. Any installation would try to finish them first, "
@@ -153,7 +154,8 @@ MEANINGS = {
         "`sudo iptables -S INPUT`; delete those that nobody needs, also where they are loaded from at boot.",
     ),
     "preflight.nftables": Meaning(
-        "A table of nftables that ufw knows nothing of has a say in incoming packets: a packet must pass both.",
+        "A table of nftables that ufw knows nothing of has a say in incoming packets: a packet must pass both. "
+        "Where it is certain that the table refuses 443 to everybody, nothing is begun.",
         "Let 443 in there, too; or take the table away, often from /etc/nftables.conf.",
     ),
     "preflight.forwarding": Meaning(
@@ -167,7 +169,8 @@ MEANINGS = {
         "Keep it: `firewall: {allow: [{port: 51820, protocol: udp}]}`.",
     ),
     "preflight.published_ports": Meaning(
-        "Ports that containers publish. Docker and its like lead those past ufw: they stay open to everybody.",
-        "Publish on loopback alone (`-p 127.0.0.1:…`), or set rules in the chain DOCKER-USER.",
+        "Ports that containers publish. Docker and its like translate those before ufw is asked: they stay open to "
+        "everybody. (Those of rootless containers are programs like any other: ufw closes them.)",
+        "Publish on loopback alone (`-p 127.0.0.1:…`), or set a rule in the chain DOCKER-USER, as the finding has it.",
     ),
 }

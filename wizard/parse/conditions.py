@@ -75,8 +75,12 @@ def _plain_condition(match: "Match", packet: "Packet") -> Met:
             return Met.YES if _ports(value, packet.port) is Met.YES else Met.MAYBE
         case "--ctstate" | "--state":
             return _state(value, packet.new)
-        case "--ctorigdstport" | "--ctproto" | "--ctdir":
-            return Met.MAYBE
+        case "--ctorigdstport":
+            return _ports(value, packet.original_port)
+        case "--ctdir":
+            return Met.MAYBE if not packet.new else Met.YES if value == "ORIGINAL" else Met.NO
+        case "--ctproto":
+            return _protocol(value, packet)
         case "--dst-type":
             # A packet that meets INPUT was sent to one of this server's own addresses.
             return Met.YES if "LOCAL" in value.split(",") else Met.NO

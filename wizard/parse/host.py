@@ -8,6 +8,20 @@ _CLOCK = re.compile(r"^NTPSynchronized=(yes|no)$", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^([A-Z]+)='(.*)'$", re.MULTILINE)
 _TABLE = re.compile(r"^table (\S+) (\S+)", re.MULTILINE)
 _BASE_CHAIN = re.compile(r"type filter hook (?P<hook>\w+) priority [^;]*;(?: policy (?P<policy>\w+);)?")
+_PORTS = r"(?P<ports>\{[^}]*\}|\S+)"
+_TCP_PORTS = re.compile(rf"\b(?:tcp|th) dport (?P<not>!= )?{_PORTS}")
+_REFUSING = re.compile(
+    rf"(?:tcp dport {_PORTS} )?(?:ct state new )?(?:counter(?: packets \d+ bytes \d+)? )?(?:drop|reject\b.*)"
+)
+_ACCEPTING = re.compile(r"\b(?:accept|queue|jump|goto|vmap|map|dup|fwd)\b")
+# What only answers, what comes from the server itself, and what is no TCP.
+_ANSWERS, _OTHERS = r"(?:established|related)", r"(?:udp|icmp|icmpv6|ipv6-icmp|igmp)"
+_NOT_NEW_TCP = re.compile(
+    r'\biif(?:name)? "?lo"?(?: |$)'
+    rf"|\bct state (?:\{{ {_ANSWERS}(?:, {_ANSWERS})* \}}|{_ANSWERS}(?:,{_ANSWERS})*(?: |$))"
+    r"|\b(?:udp|icmp|icmpv6) (?:dport|sport|type)\b"
+    rf"|\b(?:l4proto|protocol|nexthdr) (?:{_OTHERS}\b|\{{ {_OTHERS}(?:, {_OTHERS})* \}})"
+)
 # Tables that iptables-nft keeps its own rules in: those are read by iptables-save.
 _OF_IPTABLES = frozenset(
     (family, name) for family in ("ip", "ip6") for name in ("filter", "nat", "mangle", "raw", "security")
@@ -39,6 +53,17 @@ class BaseChain:
     hook: str
     policy: str
     rules: tuple[str, ...]
+    name: str = ""
+
+    def refuses(self, port: int) -> str | None:
+        """The rule that keeps new TCP connections of everybody from this port, or the policy; None where some may
+        get in."""
+        for rule in self.rules:
+            if _decides_on(rule, port):
+                return rule
+            if _may_let_in(rule, port):
+                return None
+        return "policy drop" if self.policy == "drop" else None
 
 
 def parse_space(text: str) -> tuple[Space, ...]:
@@ -99,9 +124,34 @@ def parse_own_tables(text: str) -> tuple[tuple[str, str], ...]:
 def parse_base_chains(text: str) -> tuple[BaseChain, ...]:
     """The filtering chains of `nft list table FAMILY NAME` that packets meet by themselves."""
     chains = []
-    for body in re.findall(r"^\tchain \S+ \{\n(.*?)^\t\}", text, re.MULTILINE | re.DOTALL):
+    for name, body in re.findall(r"^\tchain (\S+) \{\n(.*?)^\t\}", text, re.MULTILINE | re.DOTALL):
         if head := _BASE_CHAIN.search(body):
             lines = [line.strip() for line in body.splitlines()]
             rules = tuple(line for line in lines if line and not line.startswith(("type ", "comment ")))
-            chains.append(BaseChain(head["hook"], head["policy"] or "accept", rules))
+            chains.append(BaseChain(head["hook"], head["policy"] or "accept", rules, name))
     return tuple(chains)
+
+
+def _decides_on(rule: str, port: int) -> bool:
+    """True for a rule that refuses every new TCP connection to the port, and has no other condition."""
+    found = _REFUSING.fullmatch(rule)
+    return found is not None and (found["ports"] is None or _has_port(found["ports"], port) is True)
+
+
+def _may_let_in(rule: str, port: int) -> bool:
+    """False only where it is certain that the rule has no new TCP connection of other machines accepted."""
+    if _ACCEPTING.search(rule) is None or _NOT_NEW_TCP.search(rule):
+        return False
+    ports = _TCP_PORTS.search(rule)
+    return ports is None or ports["not"] is not None or _has_port(ports["ports"], port) is not False
+
+
+def _has_port(ports: str, port: int) -> bool | None:
+    """Whether nftables' `22`, `1000-2000` or `{ 22, 443 }` has the port; None where it can't be told."""
+    for one in ports.strip("{} ").split(","):
+        first, _, last = one.strip().partition("-")
+        if not first.isdigit() or not (last or first).isdigit():
+            return None
+        if int(first) <= port <= int(last or first):
+            return True
+    return False

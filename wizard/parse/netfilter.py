@@ -49,7 +49,10 @@ class Ruleset:
 
 @dataclass(frozen=True)
 class Packet:
-    """A packet as it meets a chain. None means: not known. `new` opens a connection (TCP: SYN)."""
+    """A packet as it meets a chain. None means: not known. `new` opens a connection (TCP: SYN).
+
+    `original_port` is the one that it was sent to, where that has been translated since.
+    """
 
     protocol: str
     port: int | None
@@ -58,6 +61,7 @@ class Packet:
     new: bool = True
     destination: str | None = None
     family: int = 4
+    original_port: int | None = None
 
 
 @dataclass(frozen=True)

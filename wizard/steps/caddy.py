@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
+from ..caddy_build import PROGRAM, Build, check_own_build, check_without_package, find_build
 from ..caddy_service import LISTENING, SERVICE
 from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, without_list
 from ..caddy_version import lacking, newest, numbers
@@ -16,10 +16,8 @@ from ..model import CaddyRuns, Effect, FileIs, Finding, Impact, Level, ListensOn
 from ..paths import CADDY_ROOT, CADDYFILE
 from ..server import Package
 
-PROGRAM = "/usr/bin/caddy"
 # deb-systemd-helper(1p): a package that was removed, and not purged, has its unit masked, until it is there again.
 MASKED_BY_DPKG = f"/var/lib/systemd/deb-systemd-helper-masked/{SERVICE}"
-_PATH = re.compile(r"\bpath=(\S+)")
 
 
 def inspect(look: Look) -> Iterator[Finding]:
@@ -27,11 +25,13 @@ def inspect(look: Look) -> Iterator[Finding]:
     caddy = packages["caddy"]
     half = tuple(name for name, package in packages.items() if package.half_configured)
     missing = tuple(name for name in CADDY_PREREQUISITES if not packages[name].installed)
-    stands_in_the_way = list(check_others(look, caddy))
+    build = find_build(look, caddy)
+    stands_in_the_way = list(check_others(look, caddy, build))
     yield from stands_in_the_way
     # The key first where Caddy is not there yet: where it is refused, apt is asked nothing.
     entry, wrong = choose(look) if caddy.installed else (None, None)
-    keyring = wrong or check_keyring(look, entry, installed=caddy.installed)
+    does = caddy.installed and (build.is_own or not lacking(look, caddy.version))
+    keyring = wrong or check_keyring(look, entry, goes_on=does)
     yield keyring
     if any(one.level is Level.BLOCKED for one in (*stands_in_the_way, keyring)):
         return
@@ -46,7 +46,7 @@ def inspect(look: Look) -> Iterator[Finding]:
         yield to_finish(look, half, missing, entry, installed=caddy.installed)
     elif not caddy.installed:
         yield to_install(look, missing, entry)
-    else:
+    elif not build.is_own:
         yield from check_version(look, caddy, entry)
     if caddy.installed and missing and not half:
         yield Finding(
@@ -68,34 +68,16 @@ def refresh(look: Look, entry: Entry | None = None) -> Run:
     return replace(refresh_one(LIST, why), otherwise=without_list(look))
 
 
-def check_others(look: Look, caddy: Package) -> Iterator[Finding]:
+def check_others(look: Look, caddy: Package, build: Build) -> Iterator[Finding]:
     """A Caddy that is not the package's, and what forbids the package's."""
     unit = look.server.units(SERVICE)[SERVICE]
-    runs = _PATH.search(unit.properties.get("ExecStart", ""))
-    program, file = runs[1] if runs else "", unit.properties.get("FragmentPath", "")
-    if not caddy.installed and unit.load == "masked" and look.server.read(MASKED_BY_DPKG) is None:
-        yield masked()
-    elif unit.load == "loaded" and (not caddy.installed or program not in ("", PROGRAM)):
-        evidence = {"unit": file, "program": program}
-        if caddy.installed:
-            yield Finding(
-                "caddy.custom_build",
-                Level.WARN,
-                f"caddy.service runs {program}, which is not the package's: no update of the system reaches it",
-                f"to go back to the package's: systemctl cat {SERVICE}; take out the lines that name {program}; "
-                "sudo systemctl daemon-reload",
-                evidence,
-            )
-        elif not caddy.half_configured:
-            yield Finding(
-                "caddy.custom_build",
-                Level.BLOCKED,
-                f"there is a Caddy that no package brought: {program or 'unknown'}, run by {file or SERVICE}",
-                f"to have the package take its place: sudo systemctl disable --now {SERVICE}; "
-                f"sudo mv {file or '/etc/systemd/system/caddy.service'} {program or '/usr/local/bin/caddy'} /root/; "
-                "sudo systemctl daemon-reload; then run this again (/etc/caddy stays)",
-                evidence,
-            )
+    if caddy.installed:
+        yield from check_own_build(look, build)
+    elif unit.load == "masked":
+        if look.server.read(MASKED_BY_DPKG) is None:
+            yield masked()
+    elif unit.load == "loaded" and not caddy.half_configured:
+        yield check_without_package(build)
 
 
 def package_makes(look: Look) -> tuple[Effect, ...]:
@@ -105,7 +87,7 @@ def package_makes(look: Look) -> tuple[Effect, ...]:
         brought = (LISTENING,) if look.owned.is_written(CADDYFILE) else ()
     return (
         UnitIs("caddy.service", active=True, enabled=True),
-        FileIs("/usr/bin/caddy", b"", 0o755),
+        FileIs(PROGRAM, b"", 0o755),
         *brought,
         CaddyRuns(CADDYFILE),
     )
@@ -114,7 +96,7 @@ def package_makes(look: Look) -> tuple[Effect, ...]:
 def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...], *, again: bool = False) -> Run:
     undoes = (
         UnitIs("caddy.service", active=False, enabled=False, exists=False),
-        FileIs("/usr/bin/caddy", None),
+        FileIs(PROGRAM, None),
         FileIs(CADDYFILE, None),
         FileIs(CADDY_ROOT, None),
         ListensOn("caddy.service", ()),

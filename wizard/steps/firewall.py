@@ -10,6 +10,7 @@ from ..apt import finish_cut_off, install, refresh_system
 from ..engine import Look, Step
 from ..model import Action, Finding, FirewallIs, Level, Run
 from ..parse.ufw import UfwRule
+from ..published import find_published
 from ..questions import Choice, Kind, Question
 from ..rules import (
     ANYWHERE,
@@ -234,11 +235,13 @@ def check_incoming(look: Look, rules: Rules) -> Iterator[Finding]:
 def others_that_listen(look: Look) -> list[tuple[int, str]]:
     """Ports and programs that other machines may want to reach, beside SSH, vLLM and Caddy."""
     ssh, ours = find_ssh_ports(look).ports, (look.answers.vllm.unit, "caddy.service")
+    # ufw has no say in what is led past it, as preflight tells.
+    published = {one.port for one in find_published(look) if one.protocol == "tcp"}
     return sorted(
         {
             (one.port, one.program)
             for one in look.server.listeners()
-            if not one.is_loopback and one.unit not in ours and one.port not in ssh
+            if not one.is_loopback and one.unit not in ours and one.port not in ssh and one.port not in published
         }
     )
 

@@ -367,7 +367,8 @@ def judge_open(look: Look, vllm: Vllm, reached: list[Reach]) -> Verdict:
         return False, names, _meant(look, vllm, "net.open", first, rule=rule, verdict=verdict)
     if unknown:
         return None, f"no packet could be sent: {unknown[0].detail}", _meant(look, vllm, "net.open", unknown[0])
-    return True, f"packets from outside: {states}", None
+    whose = "; what is not open is closed by the firewall that you manage" if shut else ""
+    return True, f"packets from outside: {states}{whose}", None
 
 
 def _json(response: Response) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from .apt import CADDY, installed_by
 from .engine import Look
 from .model import Action, Finding, Level, Remove, Write
 from .parse.apt import Source, parse_deb822, parse_sources_list
@@ -198,11 +199,16 @@ def check_list(look: Look, entry: Entry | None) -> Iterator[Finding]:
 
 
 def without_list(look: Look) -> tuple[Action, ...]:
-    """Where apt refuses the index, it is not left to ask there again: the list is as it was before ours."""
+    """Where apt can't have the index, it is not left to ask there again: the list is as it was before ours. One whose
+    index apt has taken before stays: the network may be back tomorrow, and with it Caddy's updates."""
     state = look.server.read(LIST)
-    if state is None or look.owned.is_written(LIST):
-        return (Remove(LIST, "apt refuses this repository's index: it is not asked there again"),)
-    if state.kind != "file" or any(entry.is_ours for entry in entries_of(look, LIST, state)):
+    ours = state is not None and state.kind == "file" and any(one.is_ours for one in entries_of(look, LIST, state))
+    had_before = any(CADDY in installed_by(one.argv) and not one.taken_back for one in look.owned.commands)
+    if ours and had_before:
         return ()
-    why = "apt refuses the new repository's index: the list is put back"
+    if state is None or look.owned.is_written(LIST):
+        return (Remove(LIST, "apt can't have this repository's index: it is not asked there again"),)
+    if state.kind != "file" or ours:
+        return ()
+    why = "apt can't have the new repository's index: the list is put back"
     return (Write(LIST, state.content, why, mode=state.mode, owner=state.owner, group=state.group),)

@@ -82,6 +82,10 @@ class Watcher(Protocol):
     def is_stop_asked(self) -> bool: ...
 
 
+# After its actions a step looks again, and does what only then showed; what still shows after that is a failure.
+MOST_LOOKS = 3
+
+
 class NoWatcher:
     def step_began(self, step: Step) -> None: ...
 
@@ -255,13 +259,23 @@ def _walk_step(step: Step, look: Look, watcher: Watcher, agreed: Sequence[str] |
         return StepResult(step, Status.OK, seen)
     if problem := _not_reviewed(actions, agreed, look):
         return StepResult(step, Status.FAILED, seen, (_failure(step, problem), *seen), (), actions, 0, problem)
-    changes, problem = _perform_each(step, actions, look, watcher)
-    if problem:
-        return StepResult(step, Status.FAILED, seen, _after(step, look, problem), changes, actions, 0, problem)
-    look.server.refresh()
-    after = _findings(step, look)
-    watcher.looked(step, after)
-    left_over = [finding for finding in after if finding.level in (Level.DRIFT, Level.BLOCKED)]
+    changes: tuple[Change, ...] = ()
+    more = actions
+    for _ in range(MOST_LOOKS):
+        done, problem = _perform_each(step, more, look, watcher)
+        changes += done
+        if problem:
+            return StepResult(step, Status.FAILED, seen, _after(step, look, problem), changes, actions, 0, problem)
+        look.server.refresh()
+        after = _findings(step, look)
+        watcher.looked(step, after)
+        left_over = [finding for finding in after if finding.level in (Level.DRIFT, Level.BLOCKED)]
+        more = tuple(action for action in compose(left_over) if action not in actions)
+        blocked = any(finding.level is Level.BLOCKED for finding in left_over)
+        if not more or blocked or _not_reviewed(more, agreed, look):
+            break
+        # A package's script, say, has left its service disabled: that shows only now, and is put right at once.
+        actions += more
     problem = "; ".join(f"still so after all was done: {finding.summary}" for finding in left_over)
     status = Status.FAILED if left_over else Status.CHANGED
     return StepResult(step, status, seen, after, changes, actions, 0, problem)

@@ -15,10 +15,13 @@ from . import answers as answers_file
 from . import files, journal, runs
 from .answers import Answers
 from .book import Book
+from .caddy_service import SERVICE
+from .caddyfile import SITE_FILE
 from .commands import save_answers
-from .engine import StepResult, walk
+from .engine import Look, StepResult, walk
 from .model import Report, SetupError, Status, TestRow
 from .own_places import refuse_foreign_places
+from .paths import CADDYFILE
 from .report import Document, document_of
 from .server import Operator
 from .session import Session, View, is_blocked, run_tests, steps_named, test_exit_code
@@ -116,7 +119,7 @@ def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
         run=book.run,
         continued=request["continued"],
         changed=any(result.changes for result in results),
-        warnings=_warnings(results),
+        warnings=_warnings(results, view.look),
         log_path=journal.log_path(book.run),
     )
 
@@ -160,12 +163,17 @@ def _exit_code(results: Results, rows: tuple[TestRow, ...]) -> int:
     return test_exit_code(rows)
 
 
-def _warnings(results: Results) -> tuple[str, ...]:
+def _warnings(results: Results, look: Look) -> tuple[str, ...]:
     """Said first: what a failure leaves half done."""
     bound = any(result.step.id == "bind" and result.status in (Status.OK, Status.CHANGED) for result in results)
     failed = next((result for result in results if result.status in (Status.FAILED, Status.BLOCKED)), None)
     if failed is None or not bound or failed.step.prove is not None:
         return ()
+    untouched = not any(result.changes for result in results) and any(
+        map(look.owned.is_written, (CADDYFILE, SITE_FILE))
+    )
+    if untouched and any(one.unit == SERVICE and one.port == 443 for one in look.server.listeners()):
+        return ()  # an earlier run's endpoint is served on as before
     said = (
         f"the API is local only now: vLLM is bound to 127.0.0.1, and {failed.step.title} did not succeed. "
         "Run the same command again when its cause is put right; `vllm-https-setup rollback` brings the old state back"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+from .caddy_service import LISTENING, SERVICE
 from .clients import TRUST
-from .endpoint import find_hosts
+from .endpoint import endpoint_host, find_hosts, own_address, url_host
 from .engine import Look
-from .model import FileCopied, FileIs, Finding, Level, Probe, Remove, Run, Wait
-from .paths import CADDY_ROOT, ROOT_CERTIFICATE
-from .server import Server
+from .model import CaddyRuns, FileCopied, FileIs, Finding, Impact, Level, Probe, Remove, Run, UnitIs, Wait
+from .paths import CADDY_HOME, CADDY_ROOT, CADDYFILE, ROOT_CERTIFICATE
+from .server import Request, Server
 
 NEW_ROOT = "Caddy's CA has another root now: clients need the new one instead of the one that was exported"
+LEAVES = f"{CADDY_HOME}/.local/share/caddy/certificates/local"
+UNKNOWN_ISSUER = re.compile("unable to get (local )?issuer|self-signed certificate")
 HAS_ROOT = f"test -s {CADDY_ROOT}"
 
 
@@ -82,6 +86,40 @@ def check_after(look: Look) -> Iterator[Finding]:
     wait = Wait("Caddy's own CA", "its root certificate is made", 30, has_root, shell=HAS_ROOT)
     summary = "the root certificate is not exported yet" if exported is None else NEW_ROOT
     yield Finding("tls.root", Level.DRIFT, summary, fix=(copy,) if made is not None else (wait, copy))
+
+
+def check_shown(look: Look) -> Iterator[Finding]:
+    """A CA that was made anew leaves the certificates of the old one where they are, and Caddy shows them until they
+    have to be renewed. A reload does not help: what it has loaded it keeps (seen with Caddy 2.11)."""
+    if look.server.read(CADDY_ROOT) is None:
+        return
+    host = endpoint_host(look)
+    asked = Request(
+        own_address(look),
+        443,
+        path="/v1/models",
+        host=url_host(host),
+        tls=True,
+        server_name=host,
+        ca_file=CADDY_ROOT,
+    )
+    if not UNKNOWN_ISSUER.search(look.server.exchange(asked).error):
+        return
+    forget = Run(
+        ("rm", "-rf", "--", LEAVES), "certificates of Caddy's old CA: no client that trusts the new one takes them"
+    )
+    restart = Run(
+        ("systemctl", "restart", SERVICE),
+        "Caddy makes new ones; open connections are cut",
+        Impact.RESTART_CADDY,
+        makes=(UnitIs(SERVICE, active=True), LISTENING, CaddyRuns(CADDYFILE)),
+    )
+    yield Finding(
+        "tls.leaf",
+        Level.DRIFT,
+        "Caddy's CA was made anew, and Caddy still shows a certificate of the old one",
+        fix=(forget, restart),
+    )
 
 
 def clear_away(look: Look) -> Iterator[Finding]:

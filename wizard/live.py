@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from . import files
 from .facts import Facts
 from .model import Action, Output, Remove, Run, SetupError, Wait, Write
 from .system import RealMachine
 from .waiting import wait
+
+# What of systemctl has a unit do something that can fail for the unit's own reasons.
+STARTING = ("start", "restart", "reload", "reload-or-restart", "try-restart")
+LONGEST_REASON = 500
 
 
 class LiveServer(Facts):
@@ -36,15 +41,27 @@ class LiveServer(Facts):
     def _run(self, action: Run) -> Output:
         """The command, again while `retry` says that its failure is one that passes (a lock that another holds)."""
         until = time.monotonic() + action.retry_s
+        began = int(self.now())
         while True:
             output = self.machine.command(action.argv, timeout_s=action.timeout_s, environment=dict(action.environment))
             passing = None if output.ok or action.retry is None else action.retry(output)
             if passing is None:
-                return output
+                return output if output.ok else self._with_reason(action, output, began)
             if time.monotonic() > until:
                 return Output(output.code, output.out, f"{output.err}\n{passing}")
             self.machine.observer.progress(passing)
             time.sleep(1)
+
+    def _with_reason(self, action: Run, output: Output, began: int) -> Output:
+        """systemctl only says where to read on: what the unit itself has said is added."""
+        unit = action.argv[-1]
+        if action.argv[0] != "systemctl" or not unit.endswith(".service") or action.argv[1] not in STARTING:
+            return output
+        argv = ("journalctl", "--no-pager", "-q", "-o", "cat", f"--since=@{began}", f"_SYSTEMD_UNIT={unit}")
+        said = self.machine.command(argv, timeout_s=10).out.splitlines()
+        lines = [line.strip() for line in said if line.strip()]
+        reason = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "")
+        return replace(output, err=f"{output.err}\n{reason[:LONGEST_REASON]}") if reason else output
 
     def _write(self, action: Write) -> None:
         def validate(copy: str) -> None:

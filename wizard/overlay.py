@@ -160,6 +160,8 @@ class Overlay:
         return replace(told, installed=installed, enabled=active, loaded=loaded)
 
     def exchange(self, request: Request) -> Response:
+        if request.tls and self._caddy:
+            return Response(0, error="what Caddy would answer is not known before it runs that")
         return self.below.exchange(request)
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:

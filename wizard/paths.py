@@ -24,5 +24,6 @@ CERTIFICATE_PATH_UNIT = f"{NAME}-certificate.path"
 UNCONFIRMED = f"{FIREWALL_BACKUP}/unconfirmed"
 
 CADDYFILE = "/etc/caddy/Caddyfile"
-CADDY_ROOT = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt"
+CADDY_HOME = "/var/lib/caddy"
+CADDY_ROOT = f"{CADDY_HOME}/.local/share/caddy/pki/authorities/local/root.crt"
 ACCESS_LOG = "/var/log/caddy/vllm-https.log"

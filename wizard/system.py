@@ -256,7 +256,7 @@ class RealMachine:
         for tries_left in (2, 1, 0):
             response = exchange.fetch(url, timeout_s, ca_file)
             self.observer.note(f"GET {url}: {response.status or response.error}, {len(response.body)} bytes")
-            if response.status or "Temporary failure in name resolution" not in response.error or not tries_left:
+            if response.status or "temporary failure in name resolution" not in response.error or not tries_left:
                 break
             self.sleep(1)
         return response

@@ -68,7 +68,10 @@ def assert_repaired(operator: Operator, drift: Drift) -> None:
         running = processes(server)
         document = ask(operator, drift, "repair")
     else:
-        assert done(operator.events(document["run"])) == changes_of(status), "what status shows is what repair does"
+        did, shown = done(operator.events(document["run"])), changes_of(status)
+        if any("purge" in word for word in drift.make.split()):  # the file that the package brings is not known before
+            did, shown = ([{**change, "diff": ""} for change in changes] for changes in (did, shown))
+        assert did == shown, "what status shows is what repair does"
     assert (troubles(document), document["exit_code"]) == ([], 0)
     assert own_changes(document) == drift.repaired
     impacts = {change["impact"] for change in changes_of(document)}

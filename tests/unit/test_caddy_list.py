@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.servers import scenario
+from wizard.apt import CADDY, install
 from wizard.caddy_source import LIST, repository_of
 from wizard.described import DescribedMachine
 from wizard.engine import Look
@@ -50,3 +51,10 @@ def test_list_that_was_right_already_goes_where_it_is_ours_and_stays_where_it_is
     state = ours(scenario.load("exposed").look())
     owned = Owned().after_write(LIST, state.content) if written else Owned()
     assert [type(action) for action in fallen_back(state, owned)] == ([Remove] if written else [])
+
+
+def test_list_whose_index_was_had_before_stays_for_the_network_may_be_back_tomorrow() -> None:
+    state = ours(scenario.load("exposed").look())
+    installed = install((CADDY,), "Caddy")
+    owned = Owned().after_write(LIST, state.content).before_command(installed.argv, (installed.undo[0].argv,))
+    assert fallen_back(state, owned) == ()

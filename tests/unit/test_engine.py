@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.servers import scenario
-from wizard.engine import Look, NoWatcher, Step, accepted, compose, proved, show, walk, worst_impact
+from wizard.engine import Look, NoWatcher, Step, accepted, compose, fingerprint, proved, show, walk, worst_impact
 from wizard.mask import DOTS, Mask
 from wizard.model import (
     TIMED_OUT,
@@ -156,6 +156,39 @@ def test_drift_that_stays_after_all_was_done_is_a_failure(look: Look) -> None:
     results = walk([step("a", lambda _: [drift("a.stays", touch("/x"))]), step("b", wanting("/y"))], look)
     assert [result.status for result in results] == [Status.FAILED, Status.SKIPPED]
     assert "still so after all was done: a.stays" in results[0].problem
+
+
+def test_what_only_shows_after_the_actions_is_put_right_too(look: Look, overlay: Overlay) -> None:
+    """A package's script has left its service disabled, say."""
+
+    def inspect(look: Look) -> Iterator[Finding]:
+        yield from wanting("/x")(look)
+        if look.server.read("/x") is not None:
+            yield from wanting("/y")(look)
+
+    (result,) = walk([step("a", inspect)], look)
+    assert (result.status, [change.path for change in result.changes]) == (Status.CHANGED, ["/x", "/y"])
+    assert [one.level for one in result.after] == [Level.OK, Level.OK]
+
+
+def test_step_that_always_finds_something_else_ends(look: Look, overlay: Overlay) -> None:
+    def inspect(look: Look) -> Iterator[Finding]:
+        yield drift("a.other", Run(("install", str(len(overlay.performed))), "why"))
+
+    (result,) = walk([step("a", inspect)], look)
+    assert (result.status, len(result.changes)) == (Status.FAILED, 3)
+
+
+def test_what_only_shows_after_the_actions_is_not_done_where_a_plan_was_reviewed(look: Look) -> None:
+    def inspect(look: Look) -> Iterator[Finding]:
+        yield from wanting("/x")(look)
+        if look.server.read("/x") is not None:
+            yield from wanting("/y")(look)
+
+    agreed = {"a": [fingerprint(touch("/x"))]}
+    (result,) = walk([step("a", inspect)], look, reviewed=agreed)
+    assert (result.status, [change.path for change in result.changes]) == (Status.FAILED, ["/x"])
+    assert "still so after all was done: a.file" in result.problem
 
 
 def test_failed_action_ends_the_step_and_falls_back(look: Look, overlay: Overlay) -> None:

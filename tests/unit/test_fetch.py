@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
-from wizard import exchange
 from wizard.mask import Mask
-from wizard.server import Response
 from wizard.system import RealMachine
 
-PASSING = "[Errno -3] Temporary failure in name resolution"
+PASSES = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+LASTS = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
 @pytest.mark.parametrize(
-    ("answers", "asked", "status"),
+    ("answers", "asked", "error"),
     [
-        ([Response(200)], 1, 200),
-        ([Response(0, error=PASSING), Response(200)], 2, 200),
-        ([Response(0, error=PASSING)] * 5, 3, 0),
-        ([Response(0, error="connection refused"), Response(200)], 1, 0),
+        ([PASSES, LASTS], 2, "name or service not known"),
+        ([PASSES] * 5, 3, "temporary failure in name resolution"),
+        ([LASTS, PASSES], 1, "name or service not known"),
     ],
 )
 def test_passing_failure_of_dns_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, answers: list[Response], asked: int, status: int
+    monkeypatch: pytest.MonkeyPatch, answers: list[Exception], asked: int, error: str
 ) -> None:
     left = list(answers)
-    monkeypatch.setattr(exchange, "fetch", lambda *_: left.pop(0))
+
+    def look_up(*_: object, **__: object) -> None:
+        raise left.pop(0)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     monkeypatch.setattr(RealMachine, "sleep", lambda *_: None)
-    assert RealMachine(Mask()).fetch("https://dl.example/key", 1).status == status
+    assert RealMachine(Mask()).fetch("https://dl.example/key", 1).error == error
     assert len(answers) - len(left) == asked

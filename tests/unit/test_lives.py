@@ -86,7 +86,8 @@ DRIFTS: dict[str, Callable[[Overlay], tuple[Effect, ...]]] = {
 def described(name: str) -> scenario.Scenario:
     """The recorded server; what only one that drifted is asked, it is not recorded to say."""
     known = scenario.load(name)
-    silent = dict.fromkeys(("/proc/net/udp", "/proc/net/udp6", *FORWARDING.values()), FileState("file"))
+    asked = ("/proc/net/udp", "/proc/net/udp6", *FORWARDING.values(), paths.CADDY_HOME)
+    silent = dict.fromkeys(asked, FileState("file"))
     return replace(known, description=replace(known.description, files={**silent, **known.description.files}))
 
 

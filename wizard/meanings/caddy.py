@@ -47,4 +47,8 @@ MEANINGS = {
         "See what it has: `sudo apt-get update; apt-cache policy caddy`; or leave `caddy.repository` out of the "
         "answers, for Caddy's own.",
     ),
+    "caddy.home": Meaning(
+        "Caddy does not run, and /var/lib/caddy, where it keeps its CA and certificates, is gone: it is made again. In "
+        "mode internal Caddy makes a new CA there, and clients need its root ([clients.md](clients.md)).",
+    ),
 }

@@ -19,9 +19,19 @@ MEANINGS = {
         "Whether Caddy runs, and runs what its file says: what it has loaded is compared with the file. Else it is "
         "reloaded, or started.",
     ),
+    "tls.additions": Meaning(
+        "Lines of yours in /etc/caddy/vllm-https.d that Caddy refuses: it runs its old configuration on, and would not "
+        "start again. The text has Caddy's own reason.",
+        "Put the line right, or move the file away; check with `caddy validate --config /etc/caddy/Caddyfile`.",
+    ),
     "tls.root": Meaning(
         "Mode internal: Caddy's root certificate, exported to /etc/vllm-https-setup/root.crt for clients. Where Caddy "
         "has another root now, it is exported again, and clients need the new one ([clients.md](clients.md)).",
+    ),
+    "tls.leaf": Meaning(
+        "Mode internal: whether the certificate that clients are shown is signed under the CA's root of now. Where "
+        "somebody has deleted the CA (the directory `pki`), Caddy makes a new one and shows the old certificate on; it "
+        "is made anew, too.",
     ),
     "tls.root_left": Meaning("Another mode is used now: the exported root of mode internal is removed."),
     "tls.site_left": Meaning("The Caddyfile is ours as a whole again: the imported file is removed."),

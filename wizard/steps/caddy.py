@@ -13,9 +13,10 @@ from ..caddy_version import lacking, newest, numbers
 from ..caddyfile import PACKAGED_CADDYFILE
 from ..engine import Look, Step
 from ..model import CaddyRuns, Effect, FileIs, Finding, Impact, Level, ListensOn, PackageIs, Run, UnitIs
-from ..paths import CADDY_ROOT, CADDYFILE
+from ..paths import CADDY_HOME, CADDY_ROOT, CADDYFILE
 from ..server import Package
 
+CADDY_USER = "caddy"
 # deb-systemd-helper(1p): a package that was removed, and not purged, has its unit masked, until it is there again.
 MASKED_BY_DPKG = f"/var/lib/systemd/deb-systemd-helper-masked/{SERVICE}"
 
@@ -59,6 +60,7 @@ def inspect(look: Look) -> Iterator[Finding]:
         yield Finding("caddy.prerequisites", Level.OK, "what the repository's instructions ask for is installed")
     if caddy.installed and not caddy.half_configured:
         yield check_enabled(look)
+        yield from check_home(look)
 
 
 def refresh(look: Look, entry: Entry | None = None) -> Run:
@@ -81,7 +83,11 @@ def check_others(look: Look, caddy: Package, build: Build) -> Iterator[Finding]:
 
 
 def package_makes(look: Look) -> tuple[Effect, ...]:
-    """What the package makes true. A Caddyfile that is there before it is kept, as we tell dpkg."""
+    """What the package makes true. A Caddyfile that is there before it is kept, as we tell dpkg; and its script starts
+    no Caddy that was removed and not purged, for it takes that for an upgrade."""
+    masked = look.server.units(SERVICE)[SERVICE].load == "masked"
+    if masked and look.server.read(MASKED_BY_DPKG) is not None:
+        return UnitIs("caddy.service", active=False, enabled=True), FileIs(PROGRAM, b"", 0o755)
     brought: tuple[Effect, ...] = (FileIs(CADDYFILE, PACKAGED_CADDYFILE), ListensOn("caddy.service", (("::", 80),)))
     if look.server.read(CADDYFILE) is not None:
         brought = (LISTENING,) if look.owned.is_written(CADDYFILE) else ()
@@ -219,6 +225,20 @@ def check_enabled(look: Look) -> Finding:
             ),
         ),
     )
+
+
+def check_home(look: Look) -> Iterator[Finding]:
+    """Where Caddy keeps its CA and certificates: the package makes it once, and Caddy itself is not allowed to."""
+    if look.server.units(SERVICE)[SERVICE].is_active:
+        return
+    if look.server.read(CADDY_HOME) is not None:
+        return
+    make = Run(
+        ("install", "-d", "-m", "0750", "-o", CADDY_USER, "-g", CADDY_USER, CADDY_HOME),
+        "where Caddy keeps its certificates",
+        makes=(FileIs(CADDY_HOME, b"", 0o750, CADDY_USER, CADDY_USER),),
+    )
+    yield Finding("caddy.home", Level.DRIFT, f"{CADDY_HOME} is missing: Caddy can't keep its certificates", fix=(make,))
 
 
 STEP = Step(

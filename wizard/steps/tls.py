@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .. import acme, custom, eab, existing, internal
 from ..caddy_service import loaded, stopped
-from ..caddyfile import is_packaged, render_caddyfile
+from ..caddyfile import ADDITIONS, is_packaged, render_caddyfile
 from ..endpoint import find_hosts
 from ..engine import Look, Step
 from ..model import Action, Finding, Level, Run, Write
@@ -41,7 +42,10 @@ def inspect(look: Look) -> Iterator[Finding]:
     if any(finding.level is Level.BLOCKED for finding in configuration):
         return
     if not any(finding.fix for finding in (*findings, *configuration)):
-        yield check_running(look)
+        running = check_running(look)
+        yield running
+        if running.level is Level.OK and mode == "internal":
+            yield from internal.check_shown(look)
     yield from check_after(look)
     if mode != "internal":
         yield from internal.clear_away(look)
@@ -143,11 +147,34 @@ def check_running(look: Look) -> Finding:
     runs = look.server.caddy_runs(CADDYFILE) if unit.is_active else False
     if runs:
         return Finding("tls.running", Level.OK, "Caddy runs what the Caddyfile says")
+    if reason := refused(look):
+        return refused_addition(reason)
     summary = "Caddy runs another configuration than its file has" if unit.is_active else "Caddy does not run"
     back = stopped()
     undo = () if unit.is_active else (Run(back.argv, back.why, makes=back.makes),)
     fix = Run(then.argv, then.why, impact=then.impact, makes=then.makes, undo=undo)
     return Finding("tls.running", Level.DRIFT, summary, fix=(fix,))
+
+
+def refused(look: Look) -> str:
+    """Why Caddy could not take up what is in its files now, or ""."""
+    if not any(name.endswith(".caddy") for name in look.server.names(ADDITIONS)):
+        return ""
+    output = look.server.query(("caddy", "adapt", "--adapter", "caddyfile", "--config", CADDYFILE))
+    return "" if output.ok or output.code == existing.NOT_FOUND else output.last_words.rpartition(" / ")[2]
+
+
+def refused_addition(reason: str) -> Finding:
+    """Our own file is as it should be: what Caddy refuses is an addition to it, and it may be worth keeping."""
+    found = re.search(rf"{re.escape(ADDITIONS)}/[^:\s]+", reason)
+    place = found[0] if found else f"{ADDITIONS}/*.caddy"
+    return Finding(
+        "tls.additions",
+        Level.BLOCKED,
+        f"Caddy refuses an addition of yours, and would not start again: {reason}",
+        f"put it right, or move it away: sudo mv {place} /root/; then run this again",
+        evidence={"path": place},
+    )
 
 
 MODES = (

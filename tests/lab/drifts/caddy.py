@@ -4,7 +4,9 @@ from tests.lab.drifts.drift import (
     BLOCKED,
     CADDYFILE,
     INSTALL,
+    INSTALL_CADDY,
     START_CADDY,
+    WRITE_CADDYFILE,
     Drift,
     put_back,
     with_copy,
@@ -14,7 +16,11 @@ KEYRING = "/usr/share/keyrings/caddy-stable-archive-keyring.gpg"
 LIST = "/etc/apt/sources.list.d/caddy-stable.list"
 ROOT = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt"
 EXPORT = f"run install -D -m 0644 {ROOT} /etc/vllm-https-setup/root.crt"
-REFRESH = f"run apt-get update -q -o Dir::Etc::sourcelist={LIST} -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0"
+REFRESH = (
+    f"run apt-get update -q -o Dir::Etc::sourcelist={LIST} -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0 "
+    "-o APT::Update::Error-Mode=any"
+)
+FINISH = "run dpkg --configure --force-confdef --force-confold --pending"
 OWN_UNIT = "/etc/systemd/system/caddy.service"
 STATUS = "/var/lib/dpkg/status"
 
@@ -79,6 +85,38 @@ CADDY = (
         "caddy.prerequisites",
         (f"{INSTALL} -o Dpkg::Options::=--force-confold --no-install-recommends -- apt-transport-https",),
     ),
+    Drift("Caddy was removed", "apt-get remove -qq caddy", "caddy.package", (REFRESH, INSTALL_CADDY, START_CADDY)),
+    Drift(
+        "Caddy was purged, and its CA with it",
+        "apt-get purge -qq caddy",
+        "tls.root",
+        (REFRESH, INSTALL_CADDY, *WRITE_CADDYFILE, "wait Caddy's own CA", EXPORT),
+    ),
+    Drift(
+        "Caddy is one that no package brought",
+        f"cp /usr/bin/caddy /usr/local/bin/caddy; cp /lib/systemd/system/caddy.service {OWN_UNIT}; "
+        f"sed -i s,/usr/bin/caddy,/usr/local/bin/caddy, {OWN_UNIT}; apt-get remove -qq caddy; "
+        "systemctl daemon-reload; systemctl enable -q --now caddy",
+        "caddy.custom_build",
+        # Its script leaves it as it was: not enabled, and not started.
+        (REFRESH, INSTALL_CADDY, "run systemctl enable caddy.service", START_CADDY),
+        level=BLOCKED,
+        stops=(f"/usr/local/bin/caddy, run by {OWN_UNIT}", f"sudo mv {OWN_UNIT} /usr/local/bin/caddy /root/"),
+        by_hand=f"systemctl disable --now caddy.service; mv {OWN_UNIT} /usr/local/bin/caddy /root/; "
+        "systemctl daemon-reload",
+    ),
+    Drift(
+        "Caddy is too old a version",
+        in_status("caddy", "s/^Version: .*/Version: 2.5.2/"),
+        "caddy.package",
+        (REFRESH, INSTALL_CADDY),
+    ),
+    Drift(
+        "Caddy's installation was cut off",
+        in_status("caddy", "s/^Status: .*/Status: install ok half-configured/"),
+        "caddy.package",
+        (REFRESH, FINISH, INSTALL_CADDY.replace(" -- ", " --reinstall -- ")),
+    ),
     Drift(
         "another package's installation was cut off",
         in_status("netbase", "s/^Status: .*/Status: install ok half-configured/"),
@@ -86,6 +124,15 @@ CADDY = (
         level=BLOCKED,
         stops=("packages are only half installed: netbase", "sudo dpkg --configure -a"),
         by_hand="dpkg --configure netbase",
+    ),
+    Drift(
+        "no name is resolved, and Caddy is gone",
+        "cp /etc/resolv.conf /root/kept; apt-get remove -qq caddy; : >/etc/resolv.conf",
+        "caddy.package",
+        (REFRESH, INSTALL_CADDY, START_CADDY),
+        stops=("apt-get update", "resolv"),
+        code=1,
+        by_hand="cat /root/kept >/etc/resolv.conf",
     ),
     Drift(
         "another web server has port 443",

@@ -52,6 +52,15 @@ CUSTOM = (
         (f"write {CERTIFICATE}", f"write {KEY}", START_CADDY, *WATCHED),
     ),
     Drift(
+        "the certificate has expired",
+        with_pair("expired"),
+        "tls.certificate_refused",
+        WATCHED,
+        level=BLOCKED,
+        stops=("expired",),
+        by_hand=with_pair("good"),
+    ),
+    Drift(
         "the certificate is another name's",
         with_pair("other_name"),
         "tls.certificate_refused",

@@ -114,6 +114,16 @@ VLLM = (
         "tls.caddyfile",
         WRITE_CADDYFILE,
     ),
+    Drift("vLLM moved back", MOVE_PORT.format(8001, 8000) + until_vllm(), "tls.caddyfile", WRITE_CADDYFILE),
+    Drift(
+        "a second vLLM has its port",
+        f"systemctl stop vllm; {SECOND}; {until_vllm()}",
+        "preflight.vllm_unit",
+        ("run systemctl start vllm.service", "wait vLLM answers"),
+        level=BLOCKED,
+        stops=("(second-vllm.service) has port 8000", "sudo systemctl disable --now second-vllm.service"),
+        by_hand="systemctl stop second-vllm",
+    ),
     Drift(
         "the GPU's driver was upgraded and not loaded",
         "mv /usr/bin/nvidia-smi /usr/bin/away; printf '#!/bin/sh\\necho Driver/library version mismatch\\nexit 18\\n' "

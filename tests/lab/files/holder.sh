@@ -19,7 +19,7 @@ echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 ip netns add outside
 ip -batch - <<BATCH
 link set lo up
-link add $LAB_BRIDGE type bridge mcast_snooping 0
+link add $LAB_BRIDGE address 02:00:5e:10:00:01 type bridge mcast_snooping 0
 link set $LAB_BRIDGE up
 addr add $LAB_GATE/16 dev $LAB_BRIDGE
 addr add $LAB_GATE6/64 dev $LAB_BRIDGE nodad

@@ -233,7 +233,8 @@ def fingerprints(results: Iterable[StepResult]) -> dict[str, list[str]]:
 
 def _not_reviewed(actions: Sequence[Action], agreed: Sequence[str] | None, look: Look) -> str:
     """What a step would do that nobody has agreed to, in words; "" where there is no such thing."""
-    more = [] if agreed is None else [action for action in actions if fingerprint(action) not in agreed]
+    doing = [action for action in actions if not isinstance(action, Wait)]  # a wait changes nothing
+    more = [] if agreed is None else [action for action in doing if fingerprint(action) not in agreed]
     if not more:
         return ""
     shown = (show(action, None, look.mask) for action in more[:3])

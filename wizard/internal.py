@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from .caddy_service import LISTENING, SERVICE
 from .clients import TRUST
@@ -16,6 +17,8 @@ from .server import Request, Server
 NEW_ROOT = "Caddy's CA has another root now: clients need the new one instead of the one that was exported"
 LEAVES = f"{CADDY_HOME}/.local/share/caddy/certificates/local"
 UNKNOWN_ISSUER = re.compile("unable to get (local )?issuer|self-signed certificate")
+NO_CERTIFICATE = "alert internal error"  # what Caddy says to who asks for a name that it has none for
+ISSUANCE_S = 60
 HAS_ROOT = f"test -s {CADDY_ROOT}"
 
 
@@ -88,6 +91,17 @@ def check_after(look: Look) -> Iterator[Finding]:
     yield Finding("tls.root", Level.DRIFT, summary, fix=(copy,) if made is not None else (wait, copy))
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The look of the wait for a certificate of our own CA: a client is shown one, good or not."""
+
+    asked: Request
+
+    def __call__(self, server: Server) -> Probe:
+        error = server.exchange(self.asked).error
+        return Probe(None if NO_CERTIFICATE in error else True, "Caddy signs it")
+
+
 def check_shown(look: Look) -> Iterator[Finding]:
     """A CA that was made anew leaves the certificates of the old one where they are, and Caddy shows them until they
     have to be renewed. A reload does not help: what it has loaded it keeps (seen with Caddy 2.11)."""
@@ -103,7 +117,26 @@ def check_shown(look: Look) -> Iterator[Finding]:
         server_name=host,
         ca_file=CADDY_ROOT,
     )
-    if not UNKNOWN_ISSUER.search(look.server.exchange(asked).error):
+    error, stored = look.server.exchange(asked).error, host.replace(":", "-")
+    if NO_CERTIFICATE in error:
+        # After a power loss Caddy waits some seconds for the lock of the one that died (seen with Caddy 2.11).
+        yield Finding(
+            "tls.leaf",
+            Level.DRIFT,
+            f"Caddy has no certificate for {host} yet",
+            fix=(
+                Wait(
+                    f"a certificate for {host}",
+                    "Caddy signs it itself, in a moment",
+                    ISSUANCE_S,
+                    Shown(asked),
+                    late="Caddy's log: journalctl -u caddy -n 50",
+                    makes=(CaddyRuns(CADDYFILE),),
+                    shell=f"test -s {LEAVES}/{stored}/{stored}.crt",
+                ),
+            ),
+        )
+    if not UNKNOWN_ISSUER.search(error):
         return
     forget = Run(
         ("rm", "-rf", "--", LEAVES), "certificates of Caddy's old CA: no client that trusts the new one takes them"

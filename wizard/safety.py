@@ -21,6 +21,7 @@ UNIT_DIRECTORY = "/etc/systemd/system"
 SERVICE_PATH = f"{UNIT_DIRECTORY}/{paths.REVERT_SERVICE}"
 TIMER_PATH = f"{UNIT_DIRECTORY}/{paths.REVERT_TIMER}"
 UFW_FILES = ("/etc/ufw/user.rules", "/etc/ufw/user6.rules", "/etc/ufw/ufw.conf", "/etc/default/ufw")
+KEPT_STATE = f"{paths.FIREWALL_BACKUP}/ufw.conf"
 MARGIN_S = 3
 
 
@@ -32,17 +33,22 @@ def arm(look: Look, *, was_active: bool) -> tuple[Action, ...]:
         f"from now on the firewall puts itself back in {seconds} s unless it is proved",
         makes=(UnitIs(paths.REVERT_TIMER, active=True),),
     )
-    if look.server.read(paths.UNCONFIRMED) is not None:
-        return (countdown,)
     directory = paths.FIREWALL_BACKUP
+    kept = look.server.read(KEPT_STATE) if look.server.read(paths.UNCONFIRMED) is not None else None
+    if kept is not None:
+        if all(look.server.read(path) is not None for path in (SERVICE_PATH, TIMER_PATH)):
+            return (countdown,)
+        was_active = "ENABLED=yes" in kept.text.splitlines()
     service = render("revert.service.j2", was_active=was_active, directory=directory, marker=paths.UNCONFIRMED)
     timer = render("revert.timer.j2", seconds=seconds, service=paths.REVERT_SERVICE)
     why = "the undo: ufw and coreutils alone, nothing of ours"
+    keep = Run(
+        ("install", "-D", "-p", "-m", "0640", "-t", directory, *UFW_FILES),
+        "keep the firewall's rules and state as they are now",
+        makes=(FileIs(KEPT_STATE, b"ENABLED=yes\n" if was_active else b"ENABLED=no\n", 0o640),),
+    )
     return (
-        Run(
-            ("install", "-D", "-p", "-m", "0640", "-t", directory, *UFW_FILES),
-            "keep the firewall's rules and state as they are now",
-        ),
+        *((keep,) if kept is None else ()),
         Write(SERVICE_PATH, service.encode(), why),
         Write(TIMER_PATH, timer.encode(), why),
         Run(
@@ -97,7 +103,7 @@ def _disarm(*, timer: bool = True, service: bool = True) -> tuple[Action, ...]:
         Run(
             ("rm", "-rf", "--", paths.FIREWALL_BACKUP),
             "no longer needed",
-            makes=(FileIs(paths.UNCONFIRMED, None),),
+            makes=(FileIs(paths.UNCONFIRMED, None), FileIs(KEPT_STATE, None)),
         ),
         *((Remove(SERVICE_PATH, "no longer needed"),) if service else ()),
         *((Remove(TIMER_PATH, "no longer needed"),) if timer else ()),

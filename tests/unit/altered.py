@@ -113,10 +113,10 @@ def with_answers(server: Scenario, text: str) -> Scenario:
     )
 
 
-def with_exchange(server: Scenario, path: str, response: Response) -> Scenario:
-    """What vLLM answers to requests for this path."""
+def with_exchange(server: Scenario, path: str, response: Response, *, port: int = 8000) -> Scenario:
+    """What vLLM, or who has this port, answers to requests for this path."""
     exchanges = {
-        asked: response if f":8000{path} " in asked[0] else known
+        asked: response if f":{port}{path} " in asked[0] else known
         for asked, known in server.description.exchanges.items()
     }
     assert exchanges != dict(server.description.exchanges), f"not recorded, or the same: {path}"

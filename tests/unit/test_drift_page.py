@@ -13,4 +13,6 @@ def test_page_is_current() -> None:
 def test_catalogue_has_each_drift_once_and_says_what_becomes_of_it() -> None:
     names = [one.name for one in (*INTERNAL, *CUSTOM)]
     assert len(names) == len(set(names)) > 60
-    assert [one.name for one in (*INTERNAL, *CUSTOM) if not (one.repaired or one.stops)] == []
+    # What the firewall's undo does around a change is not counted: there, it is all that is done.
+    silent = [one for one in (*INTERNAL, *CUSTOM) if not (one.repaired or one.stops)]
+    assert {one.key for one in silent} == {"firewall.safety"}

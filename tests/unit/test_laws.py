@@ -28,6 +28,7 @@ from wizard.facts import Facts
 from wizard.model import Action, Change, Endpoint, Finding, Level, Output, Report, Run, Status, Wait
 from wizard.overlay import Overlay
 from wizard.report import Text, document_of
+from wizard.safety import KEPT_STATE
 from wizard.server import FileState, Request, Target
 from wizard.steps import STEPS
 from wizard.undo import Performed, undo_actions
@@ -47,7 +48,11 @@ NOT_BROUGHT_BACK = {
     # What Caddy ran is in no file: once it has taken up what its file says, nobody knows it any more.
     "caddy-runs-older-config": {"listeners"},
     # What the killed run had left of the firewall's undo was cleared away, and nobody wants it back.
-    "killed-in-firewall": {"unit vllm-https-setup-revert.service", "unit vllm-https-setup-revert.timer"},
+    "killed-in-firewall": {
+        f"file {KEPT_STATE}",
+        "unit vllm-https-setup-revert.service",
+        "unit vllm-https-setup-revert.timer",
+    },
     # vLLM ran with an older script than the one on disk: any restart takes the newer one up.
     "script-edited-not-restarted": {"listeners"},
     # The older version may be had nowhere any more, and the newer one does all that it did.

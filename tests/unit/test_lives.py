@@ -26,6 +26,7 @@ from wizard import paths
 from wizard.engine import Look, show, walk
 from wizard.model import Action, Effect, FileIs, FirewallIs, ListensOn, PackageIs, RuleIs, Status, UnitIs
 from wizard.overlay import Overlay
+from wizard.safety import KEPT_STATE
 from wizard.server import FileState
 from wizard.steps import STEPS
 from wizard.surroundings import FORWARDING
@@ -61,7 +62,7 @@ def always(*effects: Effect) -> Callable[[Overlay], tuple[Effect, ...]]:
     return lambda overlay: effects
 
 
-ARMED = {f"unit {name}" for name in (paths.REVERT_SERVICE, paths.REVERT_TIMER)}
+ARMED = {f"file {KEPT_STATE}", *(f"unit {name}" for name in (paths.REVERT_SERVICE, paths.REVERT_TIMER))}
 NO_CADDY = (UnitIs("caddy.service", active=False), ListensOn("caddy.service", ()))
 DRIFTS: dict[str, Callable[[Overlay], tuple[Effect, ...]]] = {
     "ufw off": always(FirewallIs(active=False)),

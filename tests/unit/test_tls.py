@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.servers import scenario
 from tests.servers.scenario import Scenario
-from tests.unit.altered import with_files
+from tests.unit.altered import with_command, with_exchange, with_files
 from tests.unit.certificates import CHAIN, DOMAIN, LEAF, NOW
 from wizard import answers, custom, eab, internal
 from wizard.caddyfile import ACCOUNT_KEY, PACKAGED_CADDYFILE, render_caddyfile
@@ -22,11 +22,11 @@ from wizard.described import DescribedMachine
 from wizard.engine import Look, show
 from wizard.facts import Facts
 from wizard.mask import Mask
-from wizard.model import Finding, Level, Remove, Run, Write
+from wizard.model import Finding, Level, Output, Remove, Run, Write
 from wizard.owned import Owned
 from wizard.parse.account import read_account
 from wizard.paths import CADDY_ROOT, CADDYFILE, ROOT_CERTIFICATE
-from wizard.server import Address, FileState
+from wizard.server import Address, FileState, Response
 from wizard.steps import tls as tls_step
 
 SECRET = base64.urlsafe_b64encode(bytes(range(200, 232))).decode().rstrip("=")
@@ -234,6 +234,39 @@ def test_caddyfile_that_a_package_brought_again_after_a_purge_is_nobodys_edit() 
     found = tls_step.check_caddyfile(one_look, theirs=False)
     assert found.level is Level.DRIFT
     assert "edited" not in found.summary
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "done"),
+    [
+        ("certificate not accepted: unable to get local issuer certificate", Level.DRIFT, ["rm", "systemctl"]),
+        ("TLS: tlsv1 alert internal error", Level.DRIFT, ["a certificate for 10.91.1.25"]),
+        ("certificate not accepted: certificate is not yet valid", None, []),
+        ("no answer in time", None, []),
+    ],
+)
+def test_certificate_of_a_ca_that_is_gone_is_made_anew_and_one_on_its_way_is_waited_for(
+    error: str, level: Level | None, done: list[str]
+) -> None:
+    """A wrong clock, or a busy Caddy, is no reason to throw certificates away."""
+    server = with_exchange(scenario.load("finished"), "/v1/models", Response(0, error=error), port=443)
+    one_look = server.look()
+    one_look.server.units(*server.units)
+    found = [one for one in tls_step.inspect(one_look) if one.key == "tls.leaf"]
+    assert [one.level for one in found] == ([level] if level else [])
+    fix = [action for one in found for action in one.fix]
+    assert [action.argv[0] if isinstance(action, Run) else getattr(action, "what", "") for action in fix] == done
+
+
+def test_addition_that_caddy_refuses_blocks_with_its_reason_and_the_file() -> None:
+    directory, reason = "/etc/caddy/vllm-https.d", "/etc/caddy/vllm-https.d/own.caddy:1: unrecognized directive: oops"
+    server = with_files(scenario.load("caddy-runs-older-config"), {}, {directory: ("own.caddy", "notes.txt")})
+    refused = with_command(server, "caddy", Output(1, "", f"Error: adapting config using caddyfile: {reason}\n"))
+    found = found_on(refused, "tls.additions")
+    assert (found.level, found.fix) == (Level.BLOCKED, ())
+    assert reason in found.summary and f"sudo mv {directory}/own.caddy /root/" in (found.remedy or "")
+    without = with_files(refused, {}, {directory: ("notes.txt",)})
+    assert found_on(without, "tls.running").level is Level.DRIFT
 
 
 def test_other_root_of_caddys_ca_says_that_clients_need_the_new_one() -> None:

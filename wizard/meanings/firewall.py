@@ -35,7 +35,12 @@ MEANINGS = {
     "firewall.rule_left": Meaning(
         "A rule that an earlier run made, and that nothing needs now (port 80 of another mode, say). It is deleted.",
     ),
-    "firewall.enabled": Meaning("Whether ufw is on: now, in the kernel, and after a reboot."),
+    "firewall.enabled": Meaning("Whether ufw is on, and the kernel has its rules as its files have them."),
+    "firewall.boot": Meaning(
+        "Whether ufw.service, which loads the rules at boot, is enabled; else it is enabled again. Masked means that "
+        "somebody has forbidden it to run: that is for them to end.",
+        "`sudo systemctl unmask ufw.service`, if that is over.",
+    ),
     "firewall.safety": Meaning(
         "The undo that is armed before the firewall changes: it puts everything back after `firewall.safety_seconds`, "
         "also after a reboot, unless the change was proved. Here it is armed, or one that is left over is taken away.",

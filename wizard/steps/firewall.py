@@ -8,7 +8,7 @@ from dataclasses import replace
 from .. import paths
 from ..apt import finish_cut_off, install, refresh_system
 from ..engine import Look, Step
-from ..model import Action, Finding, FirewallIs, Level, Run
+from ..model import Action, Finding, FirewallIs, Level, Run, UnitIs
 from ..parse.ufw import UfwRule
 from ..published import find_published
 from ..questions import Choice, Kind, Question
@@ -30,6 +30,8 @@ from ..safety import arm, clear_away, prove_and_disarm
 from ..server import Firewall
 from ..ssh import find_ssh_ports
 
+UNIT = "ufw.service"
+
 
 def inspect(look: Look) -> Iterator[Finding]:
     firewall = look.server.firewall()
@@ -44,8 +46,9 @@ def inspect(look: Look) -> Iterator[Finding]:
     rules = Rules(look, firewall)
     findings = [*check_package(look, firewall), *check_ipv6(look, firewall), *check_ssh(look, rules, ports)]
     findings += [*check_services(look, rules), *check_leftovers(look, firewall)]
-    findings += [*check_incoming(look, rules), check_enabled(rules, (443, *ports))]
-    changing = [finding for finding in findings if finding.level is Level.DRIFT]
+    findings += [*check_incoming(look, rules), check_enabled(rules, (443, *ports)), *check_boot(look, firewall)]
+    # What is done at the next boot lets nobody in or out now: nothing is to be proved.
+    changing = [finding for finding in findings if finding.level is Level.DRIFT and finding.key != "firewall.boot"]
     unproved = look.server.read(paths.UNCONFIRMED) is not None
     if not changing and not unproved:
         yield from findings
@@ -75,7 +78,7 @@ def check_package(look: Look, firewall: Firewall) -> Iterator[Finding]:
             "firewall.package",
             Level.DRIFT,
             "ufw is only half installed: an earlier installation was cut off",
-            fix=(finish_cut_off(), install(("ufw",), "the firewall's tool", again=True)),
+            fix=(finish_cut_off(), install_ufw(again=True)),
         )
     elif firewall.installed:
         yield Finding("firewall.package", Level.OK, "ufw is installed")
@@ -84,7 +87,7 @@ def check_package(look: Look, firewall: Firewall) -> Iterator[Finding]:
             "firewall.package",
             Level.DRIFT,
             "ufw is not installed",
-            fix=(refresh_system(look.server), install(("ufw",), "the firewall's tool")),
+            fix=(refresh_system(look.server), install_ufw()),
         )
 
 
@@ -268,7 +271,7 @@ def _label(rule: dict[str, object]) -> str:
 def check_enabled(rules: Rules, ports: tuple[int, ...]) -> Finding:
     firewall = rules.firewall
     if firewall.enabled and firewall.loaded is not False and is_all_loaded(rules, ports):
-        return Finding("firewall.enabled", Level.OK, "ufw is on, also after reboots")
+        return Finding("firewall.enabled", Level.OK, "ufw is on, and its rules are loaded")
     if firewall.enabled:
         return Finding(
             "firewall.enabled",
@@ -290,6 +293,35 @@ def check_enabled(rules: Rules, ports: tuple[int, ...]) -> Finding:
             ),
         ),
     )
+
+
+def check_boot(look: Look, firewall: Firewall) -> Iterator[Finding]:
+    """ufw.conf says that ufw is on; its unit is what loads the rules at boot."""
+    if not firewall.installed:
+        return
+    unit = look.server.units(UNIT)[UNIT]
+    if unit.is_enabled:
+        yield Finding("firewall.boot", Level.OK, "ufw comes back after a reboot")
+    elif "masked" in (unit.load, unit.enabled):
+        summary = f"{UNIT} is masked, somebody has forbidden it to run: after a reboot there would be no firewall"
+        remedy = f"if that is over: sudo systemctl unmask {UNIT}; then run this again"
+        yield Finding("firewall.boot", Level.BLOCKED, summary, remedy)
+    else:
+        undo = Run(("systemctl", "disable", UNIT), "", makes=(UnitIs(UNIT, enabled=False),))
+        enable = Run(
+            ("systemctl", "enable", UNIT),
+            "load the rules at boot",
+            undo=(undo,),
+            makes=(UnitIs(UNIT, enabled=True),),
+        )
+        summary = f"{UNIT} is disabled: after a reboot there would be no firewall"
+        yield Finding("firewall.boot", Level.DRIFT, summary, fix=(enable,))
+
+
+def install_ufw(*, again: bool = False) -> Run:
+    makes = (UnitIs(UNIT, active=True, enabled=True),)
+    undoes = (UnitIs(UNIT, active=False, enabled=False, exists=False),)
+    return install(("ufw",), "the firewall's tool", makes, undoes, again=again)
 
 
 STEP = Step(

@@ -65,6 +65,26 @@ FIREWALL = (
         by_hand="iptables -D INPUT ! -i lo -p tcp --dport 443 -j DROP",
     ),
     Drift(
+        "ufw would not come back after a reboot",
+        "systemctl disable -q ufw",
+        "firewall.boot",
+        ("run systemctl enable ufw.service",),
+    ),
+    Drift(
+        "ufw's unit is masked",
+        "systemctl mask -q ufw",
+        "firewall.boot",
+        level=BLOCKED,
+        stops=("after a reboot there would be no firewall", "sudo systemctl unmask ufw.service"),
+        by_hand="systemctl unmask -q ufw",
+    ),
+    # All that the repair does is of the undo: it is made whole, the firewall is proved, it is taken away.
+    Drift(
+        "a change of the firewall was never proved, and its undo is gone",
+        "mkdir -p /var/lib/vllm-https-setup/firewall; : >/var/lib/vllm-https-setup/firewall/unconfirmed",
+        "firewall.safety",
+    ),
+    Drift(
         "ufw was removed",
         "apt-get remove -qq ufw",
         "firewall.package",

@@ -58,6 +58,7 @@ TLS = (
         addition("handle /hello {\\n\\trespond hello\\n}\\n"),
         "tls.running",
         (START_CADDY,),
+        cleanup=f"rm {ADDITION}; systemctl reload caddy",
     ),
     Drift(
         "an addition opens what must be closed",
@@ -107,9 +108,11 @@ TLS = (
         "ip address add 10.91.9.9/16 dev host0",
         "tls.caddyfile",
         WRITE_CADDYFILE,
+        cleanup="ip address del 10.91.9.9/16 dev host0; vllm-https-setup repair >/dev/null",
     ),
     Drift(
         "the server has lost an address",
+        "ip address add 10.91.9.9/16 dev host0; vllm-https-setup repair >/dev/null; "
         "ip address del 10.91.9.9/16 dev host0",
         "tls.caddyfile",
         WRITE_CADDYFILE,

@@ -113,8 +113,8 @@ VLLM = (
         MOVE_PORT.format(8000, 8001) + until_vllm(8001),
         "tls.caddyfile",
         WRITE_CADDYFILE,
+        cleanup=MOVE_PORT.format(8001, 8000) + until_vllm() + "; vllm-https-setup repair >/dev/null",
     ),
-    Drift("vLLM moved back", MOVE_PORT.format(8001, 8000) + until_vllm(), "tls.caddyfile", WRITE_CADDYFILE),
     Drift(
         "a second vLLM has its port",
         f"systemctl stop vllm; {SECOND}; {until_vllm()}",

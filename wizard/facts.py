@@ -33,6 +33,7 @@ UNIT_PROPERTIES = (
     "DropInPaths,NeedDaemonReload,ExecStart,EnvironmentFiles,Listen"
 )
 CADDY_ADMIN = Request("127.0.0.1", 2019, path="/config/", host="localhost:2019", timeout_s=2)
+ALL_PACKAGES = ("dpkg-query", "-W", "-f", r"${Package}\t${db:Status-Abbrev}\t${Version}\n")
 APT_LISTS = "/var/lib/apt/lists"
 T = TypeVar("T")
 
@@ -72,6 +73,9 @@ class Facts:
             lambda: self.machine.command(tuple(argv), timeout_s=timeout_s, stdin=stdin),
         )
 
+    def expect(self, queries: Sequence[Sequence[str]]) -> None:
+        """These will be asked: a server may ask them at the same time."""
+
     def units(self, *names: str) -> dict[str, Unit]:
         """The units by these names; an unknown one has `exists` false. One `systemctl show` for those not yet asked."""
         missing = [name for name in names if name not in self._units]
@@ -105,7 +109,7 @@ class Facts:
         return self._once("packages", self._all_packages)
 
     def _all_packages(self) -> dict[str, Package]:
-        output = self.query(("dpkg-query", "-W", "-f", r"${Package}\t${db:Status-Abbrev}\t${Version}\n"))
+        output = self.query(ALL_PACKAGES)
         found = {}
         for package in parse_packages(output.out):
             status = package.status.strip()

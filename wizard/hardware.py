@@ -9,6 +9,8 @@ from .engine import Look
 from .model import Finding, Level, Output
 from .parse.host import parse_synchronized
 
+GPUS = ("nvidia-smi", "-L")
+SYNCHRONIZED = ("timedatectl", "show", "-p", "NTPSynchronized")
 DMI = "/sys/class/dmi/id"
 # What a provider's machines say of themselves (vendor, product, asset tag), and how it calls its firewall.
 CLOUDS = (
@@ -54,7 +56,7 @@ NVIDIA_TROUBLES = (
 
 
 def check_gpu(look: Look) -> Finding:
-    output = look.server.query(("nvidia-smi", "-L"), timeout_s=20)
+    output = look.server.query(GPUS, timeout_s=20)
     cards = re.findall(r"^GPU \d+: (.*?)(?: \(UUID.*)?$", output.out, re.M)
     if output.ok and cards:
         return Finding("preflight.gpu", Level.OK, ", ".join(cards), evidence={"gpus": cards})
@@ -85,10 +87,7 @@ def _trouble(output: Output) -> tuple[str, str]:
 
 def check_clock(look: Look) -> Iterator[Finding]:
     """Certificates hold from a minute to a minute: a clock that drifts makes good ones bad."""
-    if (
-        parse_synchronized(look.server.query(("timedatectl", "show", "-p", "NTPSynchronized"), timeout_s=10).out)
-        is False
-    ):
+    if parse_synchronized(look.server.query(SYNCHRONIZED, timeout_s=10).out) is False:
         yield Finding(
             "preflight.clock",
             Level.WARN,

@@ -77,6 +77,9 @@ class Overlay:
     def query(self, argv: Sequence[str], timeout_s: float = 30, stdin: bytes = b"") -> Output:
         return self.below.query(argv, timeout_s, stdin)
 
+    def expect(self, queries: Sequence[Sequence[str]]) -> None:
+        self.below.expect(queries)
+
     def units(self, *names: str) -> dict[str, Unit]:
         found = self.below.units(*names)
         return {name: self._changed_unit(unit) for name, unit in found.items()}

@@ -15,6 +15,8 @@ OURS = ("caddy", "ufw", *CADDY_PREREQUISITES)
 SOURCES = "/etc/apt/sources.list"
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 SELECTION = ("dpkg-query", "-W", "-f", r"${Package}\t${db:Status-Abbrev}\t${Version}\n")
+HELD_LOCKS = ("lslocks", "--noheadings", "--raw", "-o", "PID,COMMAND,PATH")
+SPACE = ("df", "-B1", "--output=target,avail,iavail", "--", "/", "/var", "/usr")
 PROXY = ("apt-config", "shell", "HTTP", "Acquire::http::Proxy", "HTTPS", "Acquire::https::Proxy")
 MIB = 1024 * 1024
 # Caddy unpacked, its package, and apt's lists; and what an installation should leave.
@@ -62,7 +64,7 @@ def check_held(look: Look) -> Iterator[Finding]:
 
 
 def check_lock(look: Look) -> Iterator[Finding]:
-    output = look.server.query(("lslocks", "--noheadings", "--raw", "-o", "PID,COMMAND,PATH"), timeout_s=10)
+    output = look.server.query(HELD_LOCKS, timeout_s=10)
     holders = {lock.pid: lock.program for lock in parse_locks(output.out) if lock.path in LOCKS}
     if holders:
         named = ", ".join(f"{program} (process {pid})" for pid, program in sorted(holders.items()))
@@ -114,7 +116,7 @@ def check_configuration(look: Look) -> Iterator[Finding]:
 
 
 def check_space(look: Look) -> Iterator[Finding]:
-    output = look.server.query(("df", "-B1", "--output=target,avail,iavail", "--", "/", "/var", "/usr"), timeout_s=10)
+    output = look.server.query(SPACE, timeout_s=10)
     for space in parse_space(output.out):
         evidence = {"target": space.target, "free_mib": space.free_bytes // MIB, "inodes": space.inodes}
         largest = f"sudo du -xh {space.target} | sort -h | tail"

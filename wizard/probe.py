@@ -15,6 +15,7 @@ import time
 SIOCGIFFLAGS = 0x8913
 IFF_UP = 0x1
 ROUNDS = 5
+GRACE_S = 0.1
 
 
 def wait_until_joined(until: float) -> None:
@@ -40,7 +41,11 @@ def state_of(code: int) -> tuple[str, str]:
 
 
 def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, str, float]]:
-    """One SYN to each target, and what came back within `patience` seconds."""
+    """One SYN to each target, and what came back within `patience` seconds.
+
+    The kernel answers all of a family's in the same moment, where it answers at all: once one has answered, GRACE_S is
+    long enough for the others.
+    """
     selector = selectors.DefaultSelector()
     found: list[tuple[str, str, float]] = [("filtered", "no answer", patience * 1000)] * len(targets)
     began = time.monotonic()
@@ -54,12 +59,18 @@ def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str,
         else:
             found[number] = (*state_of(code), 0.0)
             connection.close()
-    while selector.get_map() and (left := began + patience - time.monotonic()) > 0:
+    until = dict.fromkeys((False, True), began + patience)
+    while waiting := [is_ipv6(targets[key.data]) for key in selector.get_map().values()]:
+        if (left := max(until[family] for family in waiting) - time.monotonic()) <= 0:
+            break
         for key, _ in selector.select(left):
             answered = key.fileobj
             assert isinstance(answered, socket.socket)
             code = answered.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            found[key.data] = (*state_of(code), round((time.monotonic() - began) * 1000, 2))
+            now = time.monotonic()
+            found[key.data] = (*state_of(code), round((now - began) * 1000, 2))
+            if found[key.data][0] in ("open", "refused"):
+                until[is_ipv6(targets[key.data])] = min(began + patience, now + GRACE_S)
             selector.unregister(answered)
             answered.close()
     for key in list(selector.get_map().values()):

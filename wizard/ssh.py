@@ -12,6 +12,7 @@ from .parse.units import parse_socket_listen
 from .server import Listener, Server, Target
 
 UNITS = ("ssh.service", "sshd.service", "ssh.socket")
+CONFIGURED = ("sshd", "-T")
 PROGRAMS = ("sshd", "sshd-session")
 # Other servers of SSH, whatever their units are called.
 OTHERS = ("dropbear", "tinysshd", "teleport")
@@ -56,7 +57,7 @@ def find_ssh_ports(look: Look) -> SshPorts:
     listening = set(reasons)
     if any(unit.exists for unit in look.server.units(*UNITS).values()):
         # Fails while ssh.socket is idle (no /run/sshd): then the socket's ports are all there is to know.
-        output = look.server.query(("sshd", "-T"))
+        output = look.server.query(CONFIGURED)
         for port in parse_sshd_config_dump(output.out) if output.ok else ():
             note(port, "sshd is configured for it")
     configured = tuple(sorted(set(reasons) - listening))

@@ -20,6 +20,7 @@ from .web_ports import WEB_PORTS
 FIREWALLD, PERSISTENT, K3S = "firewalld.service", "netfilter-persistent.service", "k3s.service"
 UNITS = (FIREWALLD, PERSISTENT, K3S)
 PERSISTENT_PACKAGES = ("iptables-persistent", "netfilter-persistent")
+TABLES = ("nft", "list", "tables")
 # Chains of programs that keep their own rules in order, and come before ufw on purpose.
 KNOWN_CHAINS = re.compile(
     r"^(?:f2b-|ts-|KUBE-|CNI-|cali-|cilium|LIBVIRT_|DOCKER|NETAVARK|FLANNEL|sshguard|CROWDSEC)", re.I
@@ -150,7 +151,7 @@ def _is_of_a_program(rule: str) -> bool:
 
 def check_own_tables(look: Look) -> Iterator[Finding]:
     """nftables' own tables act beside iptables': a packet must pass both."""
-    for family, name in parse_own_tables(look.server.query(("nft", "list", "tables"), timeout_s=10).out):
+    for family, name in parse_own_tables(look.server.query(TABLES, timeout_s=10).out):
         if name == "firewalld" or KNOWN_CHAINS.match(name):
             continue
         output = look.server.query(("nft", "list", "table", family, name), timeout_s=10)

@@ -62,15 +62,19 @@ def _link(source: str, target: str) -> str:
 def _environment(checkout: Path, base: Base) -> Path:
     """The virtual environment with the libraries that pyproject.toml names, made by the base's own python3."""
     project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
-    wanted: list[str] = sorted(project["dependencies"])
+    return ensure_environment(base, "environment", HOME, sorted(project["dependencies"]))
+
+
+def ensure_environment(base: Base, name: str, home: str, wanted: list[str]) -> Path:
+    """A virtual environment at `home` with these packages, made by the base's own python3: in `upper` of the path."""
     return cache.built(
-        f"environment-{base.suite}",
-        cache.key(base.layers[0].parent.name, wanted, HOME, "1"),
-        functools.partial(_make_environment, base, wanted),
+        f"{name}-{base.suite}",
+        cache.key(base.layers[0].parent.name, wanted, home, "1"),
+        functools.partial(_make_environment, base, home, wanted),
     )
 
 
-def _make_environment(base: Base, wanted: list[str], into: Path) -> None:
+def _make_environment(base: Base, home: str, wanted: list[str], into: Path) -> None:
     with_venv = ensure_packages(base, ["python3-venv"])
     version = next((base.layers[0] / "usr/lib").glob("python3.*")).name.removeprefix("python")
     machine = os.uname().machine
@@ -78,13 +82,13 @@ def _make_environment(base: Base, wanted: list[str], into: Path) -> None:
     download = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", "--implementation", "cp"]
     run([*download, "--python-version", version, *platforms, "--dest", into / "wheels", *wanted], timeout=900)
     script = (
-        f"python3 -m venv {HOME}\n"
-        f"{HOME}/bin/python -I -m pip install -q --no-index --find-links /tmp/wheels {_quoted(wanted)}\n"
-        f"{HOME}/bin/python -I -m pip uninstall -q -y pip setuptools\n"
+        f"python3 -m venv {home}\n"
+        f"{home}/bin/python -I -m pip install -q --no-index --find-links /tmp/wheels {_quoted(wanted)}\n"
+        f"{home}/bin/python -I -m pip uninstall -q -y pip setuptools\n"
     )
     layers.change(with_venv, script, into=into / "changed", binds={into / "wheels": "/tmp/wheels"})
-    (into / "upper/opt").mkdir(parents=True)
-    (into / f"changed{HOME}").rename(into / f"upper{HOME}")
+    (into / f"upper{home}").parent.mkdir(parents=True)
+    (into / f"changed{home}").rename(into / f"upper{home}")
     shutil.rmtree(into / "changed")
     shutil.rmtree(into / "wheels")
 

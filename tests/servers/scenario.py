@@ -45,6 +45,12 @@ class Scenario:
         loaded = answers.load(self.description.answers)
         return Look(Facts(machine), loaded, self.description.operator, load_owned(machine.read(OWNED)), Mask())
 
+    def look_within(self) -> Look:
+        """A look as a later step has it, when the units were asked for at once by an earlier one."""
+        look = self.look()
+        look.server.units(*self.units)
+        return look
+
     @property
     def units(self) -> tuple[str, ...]:
         """The units that were asked for at once: a step that is looked at alone finds its answer among theirs."""

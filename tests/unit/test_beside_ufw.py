@@ -90,7 +90,7 @@ def test_recorded_port_that_docker_publishes_is_warned_of_and_not_called_closed(
     assert found.evidence == {"ports": [3306], "published": ["0.0.0.0:3306"]}, "6379 is on loopback alone"
     assert "-p 127.0.0.1:3306" in str(found.remedy)
     assert "sudo iptables -I DOCKER-USER -i host0 -p tcp -m conntrack --ctorigdstport 3306" in str(found.remedy)
-    assert [one.key for one in firewall.inspect(server.look()) if one.key == "firewall.cuts_off"] == []
+    assert [one.key for one in firewall.inspect(server.look_within()) if one.key == "firewall.cuts_off"] == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_port_of_dockers_own_proxy_alone_meets_ufw_and_is_cut_off() -> None:
     for program in ("docker-proxy", "rootlessport", "pasta.avx2", "slirp4netns"):
         server = with_listeners(exposed(), Listener("0.0.0.0", 3306, program, 9, "docker.service"))
         assert published(server) is None
-        cut = [one.evidence["port"] for one in firewall.inspect(server.look()) if one.key == "firewall.cuts_off"]
+        cut = [one.evidence["port"] for one in firewall.inspect(server.look_within()) if one.key == "firewall.cuts_off"]
         assert cut == [3306]
     held = published(with_listeners(exposed(), Listener("0.0.0.0", 3306, "conmon", 9, "user.slice")))
     assert held is not None, "podman, whose rules may be nftables' own"

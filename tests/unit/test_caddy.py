@@ -92,8 +92,7 @@ def changed(block: str, lines: Mapping[str, str]) -> str:
 
 
 def inspect(server: Scenario) -> dict[str, Finding]:
-    look = server.look()
-    look.server.units(*server.units)
+    look = server.look_within()
     return {finding.key: finding for finding in caddy.inspect(look)}
 
 

@@ -41,8 +41,7 @@ def test_only_the_copy_that_is_wrong_is_written_again(which: str) -> None:
     changed, written = COPIES[which]
     assert PAIR is not None
     server = with_files(scenario.load("finished"), {**RIGHT, **changed})
-    look = server.look()
-    look.server.units(*server.units)
+    look = server.look_within()
     found = custom.check_copies(look, PAIR)
     assert [action.path for action in found.fix if isinstance(action, Write)] == written
     assert found.level is (Level.DRIFT if written else Level.OK)

@@ -73,7 +73,7 @@ def server(
 
 
 def inspect(server: Scenario) -> list[Finding]:
-    return list(firewall.inspect(server.look()))
+    return list(firewall.inspect(server.look_within()))
 
 
 def by_key(server: Scenario) -> dict[str, Finding]:
@@ -243,6 +243,7 @@ def test_family_without_its_rule_is_told_alone_and_the_other_keeps_comment_and_l
 @pytest.mark.parametrize("scene", ["ipv6-later", "v6-only"])
 def test_after_the_change_nothing_is_left_to_do_and_undo_gives_the_rules_back(scene: str) -> None:
     look, overlay = server(scene).overlaid()
+    look.server.units(*server(scene).units)
     before = overlay.firewall().rules
     (result,) = walk((firewall.STEP,), look)
     assert [finding.key for finding in result.after if finding.fix] == []
@@ -380,7 +381,7 @@ def calls(count: int) -> int:
     many = "\n".join(
         f"deny tcp {number} 0.0.0.0/0 any 198.51.100.{number % 250} in" for number in range(1000, 1000 + count)
     )
-    look = server(rules=f"{many}\n{OPEN}", rules6=OPEN6).look()
+    look = server(rules=f"{many}\n{OPEN}", rules6=OPEN6).look_within()
     called = 0
 
     def note(frame: object, event: str, arg: object) -> None:

@@ -219,8 +219,7 @@ def test_file_that_is_too_large_for_a_certificate_is_not_read_as_one(large: str)
 
 def found_on(server: Scenario, key: str) -> Finding:
     """What the step alone finds by this key."""
-    one_look = server.look()
-    one_look.server.units(*server.units)
+    one_look = server.look_within()
     (found,) = (one for one in tls_step.STEP.inspect(one_look) if one.key == key)
     return found
 
@@ -229,8 +228,7 @@ def test_caddyfile_that_a_package_brought_again_after_a_purge_is_nobodys_edit() 
     """The answers say that an edit is to stop the run: this is none."""
     packaged = {CADDYFILE: PACKAGED_CADDYFILE.decode(), CADDY_ROOT: None}
     server = with_files(scenario.load("caddyfile-edited-stop"), packaged)
-    one_look = server.look()
-    one_look.server.units(*server.units)
+    one_look = server.look_within()
     found = tls_step.check_caddyfile(one_look, theirs=False)
     assert found.level is Level.DRIFT
     assert "edited" not in found.summary
@@ -250,8 +248,7 @@ def test_certificate_of_a_ca_that_is_gone_is_made_anew_and_one_on_its_way_is_wai
 ) -> None:
     """A wrong clock, or a busy Caddy, is no reason to throw certificates away."""
     server = with_exchange(scenario.load("finished"), "/v1/models", Response(0, error=error), port=443)
-    one_look = server.look()
-    one_look.server.units(*server.units)
+    one_look = server.look_within()
     found = [one for one in tls_step.inspect(one_look) if one.key == "tls.leaf"]
     assert [one.level for one in found] == ([level] if level else [])
     fix = [action for one in found for action in one.fix]

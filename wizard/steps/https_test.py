@@ -95,9 +95,11 @@ def prove(look: Look) -> Iterator[TestRow]:
     """Every row of the final test. The packets run beside the requests: silence takes its time."""
     vllm = find_vllm(look)
     endpoint = Endpoint(look, vllm, own_address(look), endpoint_host(look))
-    with ThreadPoolExecutor(2) as beside:
+    with ThreadPoolExecutor(3) as beside:
         packets = beside.submit(lambda: list(prove_net(look, vllm)))
         yield from prove_tls(endpoint)
+        # Where not even a handshake came, silence is waited for once, and not by two at the same time.
+        blocked = beside.submit(prove_blocked, endpoint) if not endpoint.silent else None
         yield row("api.unauthorized", *unauthorized(endpoint))
         model, models = list_models(endpoint)
         yield models
@@ -105,7 +107,7 @@ def prove(look: Look) -> Iterator[TestRow]:
         route, chat = ask_chat(endpoint, model)
         yield chat
         yield stream.result() if route == CHAT else ask_stream(endpoint, model, route)
-        yield prove_blocked(endpoint)
+        yield blocked.result() if blocked else prove_blocked(endpoint)
         if look.answers.tls.mode != "internal":
             yield prove_redirect(endpoint)
         yield from packets.result()

@@ -5,21 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from .. import ssh, surroundings
+from .. import hardware, packages, ssh, surroundings
 from ..engine import Look, Step
+from ..facts import ALL_PACKAGES
 from ..hardware import check_clock, check_cloud, check_gpu
 from ..model import Finding, Level
 from ..packages import check_packages
+from ..published import SAVE
 from ..questions import Choice, Kind, Question
 from ..server import read_through
 from ..vllm import find_vllm
 from ..vllm_checks import check_vllm
 from ..web_ports import check_web_ports
 
+# What every look asks, of whatever server.
+QUERIES = (
+    *(hardware.GPUS, hardware.SYNCHRONIZED, ssh.CONFIGURED, ALL_PACKAGES, packages.HELD_LOCKS, packages.PROXY),
+    *(packages.SPACE, surroundings.TABLES, *((program, "-t", "filter") for program in SAVE.values())),
+)
+
 
 def inspect(look: Look) -> Iterator[Finding]:
+    look.server.expect(QUERIES)
     # One `systemctl show` for all that any step asks later.
-    look.server.units(look.answers.vllm.unit, "caddy.service", *ssh.UNITS, *surroundings.UNITS)
+    look.server.units(look.answers.vllm.unit, "caddy.service", "ufw.service", *ssh.UNITS, *surroundings.UNITS)
     yield check_os(look)
     yield check_systemd(look)
     yield check_gpu(look)

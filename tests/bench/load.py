@@ -170,11 +170,13 @@ class Streams:
         return "streams"
 
     def read(self, seconds: float, ask_every: float = 0.0) -> Window:
-        """What comes in so many seconds; with requests for a first token in between."""
+        """What comes in so many seconds, or longer until something has; with requests for a first token in between."""
         window = Window()
         until = time.monotonic() + seconds
         again = time.monotonic()
-        while (now := time.monotonic()) < until:
+        while (now := time.monotonic()) < until or (ask_every and not (window.first and window.tokens)):
+            if now > until + 20:
+                raise TimeoutError("no first token has come for 20 s")
             if ask_every and not self._asked and now >= again:
                 self._answer, self._asked, again = Answer(), now, now + ask_every
                 self._probe.send(chat(self._address.host, max_tokens=1))

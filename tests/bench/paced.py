@@ -50,7 +50,7 @@ class _Port:
     listener: socket.socket
     pace: float = 0.0  # seconds between two tokens of a stream; 0: they wait
     turn: float = 0.0  # when the next stream of the queue is due
-    keep_alive: float = 5.0
+    keep_alive: float = 3600.0
     streams: deque[_Client] = field(default_factory=deque)
 
 
@@ -72,6 +72,7 @@ class _Server:
         self._epoll = select.epoll()
         self._epoll.register(told.fileno(), select.EPOLLIN)
         self._clients: dict[int, _Client] = {}
+        self._idle: dict[int, _Client] = {}
         self._answers: dict[int, bytes] = {}
         self._ports = [_Port(socket.create_server(("127.0.0.1", 0), backlog=2048)) for _ in range(count)]
         for port in self._ports:
@@ -131,7 +132,7 @@ class _Server:
         if not data:
             self._drop(client)
             return
-        client.idle_since = 0.0
+        self._idle.pop(client.socket.fileno(), None)
         client.pending += data
         while (end := client.pending.find(b"\r\n\r\n") + 4) >= 4:
             head = client.pending[:end].lower()
@@ -150,17 +151,22 @@ class _Server:
             if size not in self._answers:
                 self._answers[size] = json_answer(size)
             self._send(client, self._answers[size])
-            client.idle_since = time.monotonic()
+            self._rest(client)
         elif last == b"break":
             self._send(client, STREAM + token())
             self._drop(client)
         elif b'"max_tokens":1' in body:
             self._send(client, STREAM + token() + END)
-            client.idle_since = time.monotonic()
+            self._rest(client)
         else:
             self._send(client, STREAM + token())
             client.streams = True
             client.port.streams.append(client)
+
+    def _rest(self, client: _Client) -> None:
+        if (number := client.socket.fileno()) in self._clients:
+            client.idle_since = time.monotonic()
+            self._idle[number] = client
 
     def _send_due(self, port: _Port) -> None:
         """One token to each stream that is due, in turn; a stream whose reader is late gets none."""
@@ -190,12 +196,14 @@ class _Server:
             self._drop(client)
 
     def _close_idle(self, now: float) -> None:
-        for client in list(self._clients.values()):
-            if client.idle_since and now - client.idle_since >= client.port.keep_alive:
+        for client in list(self._idle.values()):
+            if now - client.idle_since >= client.port.keep_alive:
                 self._drop(client)
 
     def _drop(self, client: _Client) -> None:
-        if self._clients.pop(client.socket.fileno(), None):
+        number = client.socket.fileno()
+        self._idle.pop(number, None)
+        if self._clients.pop(number, None):
             client.socket.close()
         if client.streams:
             client.streams = False
@@ -212,7 +220,7 @@ class Model:
         other.close()
         self.ports: Sequence[int] = self._told.recv()
 
-    def set(self, index: int, pace: float = 0.0, keep_alive: float = 5.0) -> int:
+    def set(self, index: int, pace: float = 0.0, keep_alive: float = 3600.0) -> int:
         """From now on these are the port's pace and keep-alive; returns how many streams it has."""
         self._told.send((index, pace, keep_alive))
         count: int = self._told.recv()

@@ -74,8 +74,8 @@ def measure_streams(model: Model, targets: Sequence[Target], count: int, scale: 
         if became != {"streams": count}:
             raise RuntimeError(f"{target.name}: of {count} streams {became}")
     rounds: dict[str, list[Figures]] = {target.name: [] for target in targets}
-    for _ in range(scale.rounds):
-        for target in targets:
+    for number in range(scale.rounds):
+        for target in _in_turn(targets, number):
             rounds[target.name].append(_one_round(model, target, streams[target.name], count, scale))
         for target in targets:
             found, direct = rounds[target.name][-1], rounds[NONE][-1]
@@ -119,7 +119,7 @@ def measure_requests(targets: Sequence[Target], size: int, scale: Scale) -> dict
     asking = {target.name: Requests(target.address, f"/v1/{size}", CONNECTIONS) for target in targets}
     rounds: dict[str, list[Figures]] = {target.name: [] for target in targets}
     for number in range(scale.rounds + 1):
-        for target in targets:
+        for target in _in_turn(targets, number):
             requests = asking[target.name]
             requests.times.clear()
             before = target.cpu()
@@ -136,6 +136,12 @@ def measure_requests(targets: Sequence[Target], size: int, scale: Scale) -> dict
             raise RuntimeError(f"{name} answered {requests.statuses}")
         requests.close()
     return {name: _medians(found) for name, found in rounds.items()}
+
+
+def _in_turn(targets: Sequence[Target], number: int) -> Sequence[Target]:
+    """Another one is first in each round: none has the same before it each time."""
+    first = number % len(targets)
+    return [*targets[first:], *targets[:first]]
 
 
 def _medians(rounds: Sequence[Figures]) -> Figures:
@@ -228,7 +234,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests/bench/run proxy", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON document in place of the tables")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--streams", type=int, nargs="*", default=None, metavar="N", help="how many are open")
+    parser.add_argument(
+        "--streams", type=int, nargs="*", default=None, metavar="N", help="how many are open; none: requests alone"
+    )
     parser.add_argument(
         *("--variant", "-v"), action="append", default=[], choices=sorted(variants.VARIANTS), help="ours, changed so"
     )

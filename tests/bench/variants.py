@@ -26,9 +26,9 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
     return change
 
 
-def _cut(pattern: str) -> Callable[[str], str]:
+def _cut(pattern: str, new: str = "") -> Callable[[str], str]:
     def change(text: str) -> str:
-        changed, count = re.subn(pattern, "", text, flags=re.S | re.M)
+        changed, count = re.subn(pattern, lambda _: new, text, flags=re.S | re.M)
         if not count:
             raise ValueError(f"our Caddyfile has no {pattern!r} any more")
         return changed
@@ -38,6 +38,15 @@ def _cut(pattern: str) -> Callable[[str], str]:
 
 _TRANSPORT = "\t\t\ttransport http {\n"
 _PROTOCOLS = "\tservers {\n"
+
+_QUERY = r"^\t\t@api_key query .*?^\t\turi @key [^\n]*\n"
+_EXPRESSION = """\
+\t\t@keyed `query({'api_key': '*'}) || query({'key': '*'})`
+\t\turi @keyed query {
+\t\t\t-api_key
+\t\t\t-key
+\t\t}
+"""
 
 VARIANTS: Mapping[str, Variant] = {
     "no-compression": Variant(_cut(r"^\t\tencode .*?^\t\t}\n")),
@@ -49,7 +58,13 @@ VARIANTS: Mapping[str, Variant] = {
         )
     ),
     "log-unfiltered": Variant(_cut(r"^\t\tformat filter \{.*?^\t\t}\n")),
-    "no-key-query": Variant(_cut(r"^\t\t@keyed .*?^\t\t}\n")),
+    "no-key-query": Variant(_cut(_QUERY)),
+    "key-by-expression": Variant(_cut(_QUERY, _EXPRESSION)),
+    "log-no-uri-filter": Variant(_cut(r"^\t\t\t(?:request>uri|resp_headers>Location) query \{.*?^\t\t\t}\n")),
+    "log-no-header-filter": Variant(_cut(r"^\t\t\trequest>headers>[^\n]*\n")),
+    "log-less": Variant(
+        _replaced("\t\tformat filter {\n", "\t\tformat filter {\n\t\t\tresp_headers delete\n\t\t\trequest>tls delete\n")
+    ),
     "flush-at-once": Variant(_replaced(_TRANSPORT, f"\t\t\tflush_interval -1\n{_TRANSPORT}")),
     "small-buffers": Variant(
         _replaced(_TRANSPORT, f"{_TRANSPORT}\t\t\t\tread_buffer 1KiB\n\t\t\t\twrite_buffer 1KiB\n")

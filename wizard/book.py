@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from abc import ABC, abstractmethod
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .mask import Mask
-from .model import Action, Change, Finding, Output, Remove, Run, Status, TestRow, Write
+from .model import Action, Change, Finding, Output, Remove, Run, SetupError, Status, TestRow, Write
 from .owned import Owned, sha256
 from .server import FileState
 
@@ -29,6 +30,7 @@ class Book(ABC):
         self.owned = owned
         self._said: list[str] = []
         self._told = 0.0
+        self.has_changed = False
 
     @abstractmethod
     def write_event(self, line: str, *, durable: bool) -> None:
@@ -119,6 +121,7 @@ class Book(ABC):
         }
         if isinstance(action, Write):
             known["keeps_attributes"] = action.keep_attributes
+        self.has_changed = True
         self.event("action_began", durable=True, step=step.id, **known)
         self.line(f"── {change.why}")
         if change.path:
@@ -135,7 +138,9 @@ class Book(ABC):
 
     def step_ended(self, step: Step, status: Status, seconds: float) -> None:
         if status in (Status.OK, Status.CHANGED):
-            self.own(self.owned.after_step(step.id))
+            # Only tidied up: on a full disk it may stay for the next run.
+            with contextlib.suppress(SetupError):
+                self.own(self.owned.after_step(step.id))
         self.event("step_ended", step=step.id, status=str(status), seconds=round(seconds, 3))
         self.line(f"══ {step.title}: {status}, {seconds:.2f} s")
 

@@ -10,6 +10,8 @@ from .paths import CADDY_ROOT, CADDYFILE
 
 ROOT_MADE = b"(made by Caddy when it first needs it)"
 SERVICE = "caddy.service"
+# Where it listens with a Caddyfile of ours.
+LISTENING = ListensOn(SERVICE, (("127.0.0.1", 2019), ("::", 443)))
 
 
 def loaded(look: Look) -> Then:
@@ -26,7 +28,7 @@ def loaded(look: Look) -> Then:
         makes=(
             *root,
             UnitIs(SERVICE, active=True),
-            ListensOn(SERVICE, (("127.0.0.1", 2019), ("::", 443))),
+            LISTENING,
             CaddyRuns(CADDYFILE),
         ),
     )

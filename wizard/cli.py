@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, streams
+from . import __version__, caller, streams
 
 if TYPE_CHECKING:
     from .model import SetupError
@@ -33,7 +33,7 @@ def build_parser() -> Parser:
         prog="vllm-https-setup",
         description="From an exposed vLLM server to a proven HTTPS endpoint. Without a command: the wizard.",
     )
-    parser.add_argument("--version", action="version", version=f"vllm-https-setup {__version__}")
+    parser.add_argument("--version", action="version", version=f"{parser.prog} {__version__}")
     wizard = parser.add_argument_group("the wizard")
     wizard.add_argument(
         "--plain", action="store_true", help="line by line: dumb terminal, serial console, screen reader"
@@ -110,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; every failure ends as a sentence, and its code as the contract says."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     streams.prepare()
+    if arguments is None:
+        caller.leave_behind()
     try:
         options = build_parser().parse_args(words)
         check_together(options)
@@ -144,18 +146,18 @@ def fail_call(words: Sequence[str], command: str, errors: list[dict[str, Any]]) 
     """Exit code 2: the errors as a document where --json was asked for, else as lines."""
     if "--json" in words:
         named = command or next((word for word in words if word in COMMANDS_WITH_REPORT), "")
-        print(json.dumps(empty_document(named, 2, errors), indent=1, ensure_ascii=False))
+        streams.print_json(empty_document(named, 2, errors))
         return 2
     for error in errors:
         if not error["key"] and error["line"] is None:
-            print(error["message"], file=sys.stderr)
+            streams.say(error["message"])
             if error["expected"]:
-                print(f"  {error['expected']}", file=sys.stderr)
+                streams.say(f"  {error['expected']}")
             continue
         line = f"line {error['line']}: " if error["line"] else ""
         key = f"{error['key']}: " if error["key"] else ""
         expected = f" (right would be: {error['expected']})" if error["expected"] else ""
-        print(f"{line}{key}{error['message']}{expected}", file=sys.stderr)
+        streams.say(f"{line}{key}{error['message']}{expected}")
     print("Nothing was changed.", file=sys.stderr)
     return 2
 
@@ -188,9 +190,11 @@ def with_report(
     from .answers import AnswersError
     from .commands import NoAnswers, Refused
     from .model import SetupError
+    from .own_places import refuse_foreign_places
     from .runs import Busy
 
     try:
+        refuse_foreign_places()
         document = make()
     except AnswersError as error:
         return fail_call(words, command, [vars_of(problem) for problem in error.errors])
@@ -211,17 +215,17 @@ def vars_of(problem: Any) -> dict[str, Any]:
 
 def fail(options: argparse.Namespace, code: int, error: SetupError) -> int:
     if options.json:
-        print(json.dumps(empty_document(options.command, code, [error_of(error)]), indent=1, ensure_ascii=False))
+        streams.print_json(empty_document(options.command, code, [error_of(error)]))
     else:
-        print(error.message, file=sys.stderr)
+        streams.say(error.message)
         if error.remedy:
-            print(f"  {error.remedy}", file=sys.stderr)
+            streams.say(f"  {error.remedy}")
     return code
 
 
 def show(document: Document, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(document, indent=1, ensure_ascii=False))
+        streams.print_json(document)
         return
     from .report import Text
 
@@ -358,10 +362,13 @@ def log(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def needs_root(words: Sequence[str]) -> int:
-    if os.geteuid() == 0:
-        return 0
-    print("this needs root:", *("sudo vllm-https-setup", *words), file=sys.stderr)
-    return 2
+    """0 where the command can go on: it runs as root, and the program's own directories are root's."""
+    if os.geteuid() != 0:
+        print("this needs root:", *("sudo vllm-https-setup", *words), file=sys.stderr)
+        return 2
+    from .own_places import complain
+
+    return complain(streams.say)
 
 
 def answers(options: argparse.Namespace, words: Sequence[str]) -> int:

@@ -78,7 +78,7 @@ def plan(text: bytes, *, detailed: bool) -> Document:
         code = 6
     report = report_of_plan(session, "plan", results, code)
     unfinished = journal.find_unfinished() if runs.find_holder() is None else None
-    warnings = [f"run {unfinished.id} was cut off; apply completes its work"] if unfinished else []
+    warnings = [f"run {unfinished.id} was cut off; {journal.what_completes(unfinished)}"] if unfinished else []
     return document_of(dataclasses.replace(report, warnings=tuple(warnings)), session.mask)
 
 
@@ -247,7 +247,15 @@ def _take_back(session: Session, undoing: Undoing, sure: Sure, tell: Tell, ask: 
     warnings = (*((EXPOSES,) if exposes else ()), *undoing.reversal.left)
     report = report_of_plan(session, undoing.command, undoing.results, 0)
     shown = document_of(dataclasses.replace(report, warnings=warnings, endpoint=None), session.mask)
-    if sure.plan or not any(result.changes for result in undoing.results):
+    unfinished = journal.find_unfinished()
+    continued = unfinished.id if unfinished and unfinished.command == undoing.command else None
+    if sure.plan:
+        return shown
+    if not any(result.changes for result in undoing.results):
+        if continued and (target := undoing.undo["run"]):  # killed when all was taken back, before it was noted
+            journal.mark(target, "rolled_back", continued)
+            journal.mark(continued, "continued", "a rollback with nothing left to do")
+            return shown | {"continued": continued}
         return shown
     if exposes and not sure.expose:
         raise Refused(EXPOSES, "say --expose if that is meant, or --keep-bind to leave it closed")
@@ -257,7 +265,7 @@ def _take_back(session: Session, undoing: Undoing, sure: Sure, tell: Tell, ask: 
         "command": undoing.command,
         "began": time.time(),
         "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
-        "continued": None,
+        "continued": continued,
         "only": [],
         "undo": undoing.undo,
     }
@@ -292,16 +300,21 @@ def _nothing_to_do(
 
 
 def follow(session: Session, run: str, tell: Tell) -> Document:
-    """The run's events told on, then its report. Ctrl-C asks the run to stop after the current action."""
+    """The run's events told on, then its report. Ctrl-C and SIGTERM ask the run to stop after the current action.
+
+    SIGHUP does not: a connection or terminal that is lost ends who looks on, and no run.
+    """
     asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    stopping = (signal.SIGINT, signal.SIGTERM)
+    before = {one: signal.signal(one, lambda number, frame: asked.append(number)) for one in stopping}
     reported: Document | None = None
     try:
         for event in runs.follow(session.machine, run, lambda: bool(asked)):
             reported = event["document"] if event.get("event") == "report" else reported
             tell(event)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return reported or journal.read_report(run)
 
 

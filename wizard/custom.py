@@ -77,21 +77,23 @@ def finding_of(flaw: Flaw) -> Finding:
 
 def check_copies(look: Look, pair: Pair) -> Finding:
     certificate, key = look.server.read(CERTIFICATE), look.server.read(KEY)
-    right = (
-        certificate is not None
-        and key is not None
-        and (certificate.content, certificate.mode) == (pair.chain, 0o644)
-        and (key.content, key.mode, key.owner, key.group) == (pair.key, 0o640, "root", "caddy")
-    )
-    if right:
-        return Finding("tls.copies", Level.OK, "Caddy has this certificate, and its key as nobody else does")
     then = (loaded(look),)
-    fix = (
-        Write(CERTIFICATE, pair.chain, "the certificate and its chain, where Caddy reads them", then=then),
-        Write(KEY, pair.key, "its key, for Caddy alone", mode=0o640, group="caddy", private=True, then=then),
-    )
-    summary = "Caddy does not have this certificate yet" if certificate is None else "the certificate was replaced"
-    return Finding("tls.copies", Level.DRIFT, summary, fix=fix)
+    fix: list[Action] = []
+    if certificate is None or (certificate.content, certificate.mode) != (pair.chain, 0o644):
+        fix.append(Write(CERTIFICATE, pair.chain, "the certificate and its chain, where Caddy reads them", then=then))
+    wanted = (pair.key, 0o640, "root", "caddy")
+    if key is None or (key.content, key.mode, key.owner, key.group) != wanted:
+        why = "its key, for Caddy alone"
+        fix.append(Write(KEY, pair.key, why, mode=0o640, group="caddy", private=True, then=then))
+    if not fix:
+        return Finding("tls.copies", Level.OK, "Caddy has this certificate, and its key as nobody else does")
+    if certificate is None or key is None:
+        summary = "Caddy does not have this certificate yet"
+    elif (certificate.content, key.content) == (pair.chain, pair.key):
+        summary = "Caddy's copies of the certificate and its key are not its own to read, or are others'"
+    else:
+        summary = "Caddy's copies are not those of the certificate and its key: replaced, or edited"
+    return Finding("tls.copies", Level.DRIFT, summary, fix=tuple(fix))
 
 
 def check_after(look: Look) -> Iterator[Finding]:

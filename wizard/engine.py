@@ -163,8 +163,9 @@ def show(action: Action, before: FileState | None, mask: Mask) -> Change:
 
 def _diff(path: str, before: FileState | None, new: str, mask: Mask) -> str:
     old = before.text if before is not None and before.kind == "file" else ""
-    lines = difflib.unified_diff(strip_control(old).splitlines(), new.splitlines(), path, path, lineterm="")
-    return mask.text("\n".join(lines))
+    # Both without what drives a terminal: what is the same in them is then no difference.
+    old_lines, new_lines = (strip_control(text).splitlines() for text in (old, new))
+    return mask.text("\n".join(difflib.unified_diff(old_lines, new_lines, path, path, lineterm="")))
 
 
 def accepted(findings: Iterable[Finding], accept: Sequence[str]) -> tuple[Finding, ...]:
@@ -276,7 +277,7 @@ def _perform_each(
             left = len(actions) - len(changes)
             return tuple(changes), f"stopped as asked; {len(changes)} of this step's actions were done, {left} were not"
         change, problem, late = _perform(step, action, look, watcher)
-        changes.append(change)
+        changes.extend([change] if change else [])
         if problem:
             if not (late and isinstance(action, Wait) and not action.fall_back_when_late):
                 fallen = list(_fall_back(step, action, look, watcher))
@@ -310,17 +311,25 @@ def _after(step: Step, look: Look, problem: str) -> tuple[Finding, ...]:
     return (_failure(step, problem), *_findings(step, look))
 
 
-def _perform(step: Step, action: Action, look: Look, watcher: Watcher) -> tuple[Change, str, bool]:
-    """The action done, and as it is shown; with what went wrong, or "", and whether that is only its time."""
+def _perform(step: Step, action: Action, look: Look, watcher: Watcher) -> tuple[Change | None, str, bool]:
+    """The action done, and as it is shown, None where it was not begun; with what went wrong, or "", and whether that
+    is only its time."""
     path = action.path if isinstance(action, Write | Remove) else None
-    before = look.server.read(path) if path else None
-    change = show(action, before, look.mask)
-    watcher.action_began(step, action, change, before)
+    try:
+        before = look.server.read(path) if path else None
+        change = show(action, before, look.mask)
+        watcher.action_began(step, action, change, before)
+    except SetupError as error:
+        # What can't be noted, and so not be taken back, is not done.
+        return None, look.mask.text(f"not begun: {error.message} {error.remedy}".strip()), False
     try:
         output = look.server.perform(action)
     except SetupError as error:
         output = Output(1, "", f"{error.message} {error.remedy}".strip())
-    watcher.action_ended(step, action, output)
+    try:
+        watcher.action_ended(step, action, output)
+    except SetupError as error:
+        output = Output(output.code or 1, "", f"done, and not noted: {error.message} {error.remedy}".strip())
     late = output.code == TIMED_OUT
     if output.ok:
         return change, "", late
@@ -338,7 +347,8 @@ def _fall_back(step: Step, action: Action, look: Look, watcher: Watcher) -> Iter
     fallen = compose([Finding("fallback", Level.DRIFT, "", fix=action.otherwise)]) if action.otherwise else ()
     for one in fallen:
         change, *_ = _perform(step, one, look, watcher)
-        yield change
+        if change is not None:
+            yield change
 
 
 def prove(steps: Sequence[Step], look: Look) -> Iterator[TestRow]:

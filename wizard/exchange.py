@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
+import threading
 import time
 
 from .server import Request, Response
@@ -55,6 +57,11 @@ def exchange(request: Request) -> Response:
         version, certificate = connected.version() or "", connected.getpeercert(binary_form=True) or b""
     connection = http.client.HTTPConnection(request.address, request.port, timeout=request.timeout_s)
     connection.sock = connected
+    # The socket's own time limit is one of each piece: who sends a byte now and then would keep us for ever.
+    late = threading.Event()
+    limit = threading.Timer(max(request.timeout_s - passed() / 1000, 0), _end, (connected, late))
+    limit.daemon = True
+    limit.start()
     headers = {"Host": request.host or f"{request.address}:{request.port}", "Connection": "close"}
     if request.bearer is not None:
         headers["Authorization"] = f"Bearer {request.bearer.reveal()}"
@@ -69,13 +76,28 @@ def exchange(request: Request) -> Response:
         while (piece := answer.read1(65536)) and size < MAX_BODY:
             pieces.append((passed(), piece))
             size += len(piece)
+        if late.is_set():
+            return Response(0, error="no answer in time", ms=passed(), tls_version=version, certificate=certificate)
+        if answer.length and size < MAX_BODY:
+            ended = "the answer ended before all of it had come"
+            return Response(0, error=ended, ms=passed(), tls_version=version, certificate=certificate)
         body = b"".join(piece for _, piece in pieces)
         headers_back = tuple(answer.getheaders())
         return Response(answer.status, body, headers_back, "", passed(), version, tuple(pieces), certificate)
     except (OSError, http.client.HTTPException) as error:
-        return Response(0, error=_words(error), ms=passed(), tls_version=version, certificate=certificate)
+        said = "no answer in time" if late.is_set() else _words(error)
+        return Response(0, error=said, ms=passed(), tls_version=version, certificate=certificate)
+    except ValueError:
+        return Response(0, error="a header or path has signs that none can have (a line break, say)", ms=passed())
     finally:
+        limit.cancel()
         connection.close()
+
+
+def _end(connected: socket.socket, late: threading.Event) -> None:
+    late.set()
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def _words(error: Exception) -> str:
@@ -102,7 +124,13 @@ def fetch(url: str, timeout_s: float, ca_file: str | None = None) -> Response:
     try:
         context = tls_context(ca_file or "")
         with urllib.request.urlopen(url, timeout=timeout_s, context=context) as answer:
-            body = answer.read(MAX_BODY)
+            body = b""
+            while (piece := answer.read1(65536)) and len(body) < MAX_BODY:
+                body += piece
+                if time.monotonic() - began > timeout_s:
+                    return Response(0, error=f"not all of it came within {timeout_s:.0f} s")
+            if answer.length and len(body) < MAX_BODY:
+                return Response(0, error=f"it ended after {len(body)} bytes, with {answer.length} to come")
             headers = tuple(answer.headers.items())
             return Response(answer.status, body, headers, ms=(time.monotonic() - began) * 1000)
     except urllib.error.HTTPError as error:

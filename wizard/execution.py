@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -17,6 +18,7 @@ from .book import Book
 from .commands import save_answers
 from .engine import StepResult, walk
 from .model import Report, SetupError, Status, TestRow
+from .own_places import refuse_foreign_places
 from .report import Document, document_of
 from .server import Operator
 from .session import Session, View, is_blocked, run_tests, steps_named, test_exit_code
@@ -27,6 +29,7 @@ Results = tuple[StepResult, ...]
 
 def execute(run_id: str) -> int:
     """The whole run. Returns the exit code."""
+    refuse_foreign_places()
     directory = journal.run_directory(run_id)
     request = json.loads((directory / "request.json").read_bytes())
     text = (directory / "answers.yaml").read_bytes()
@@ -42,13 +45,18 @@ def execute(run_id: str) -> int:
         session.machine.observer = book
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: runs.ask_to_stop(run_id))
-        book.event("run", durable=True, run=book.run, command=command)
-        book.line(f"vllm-https-setup {command}, run {book.run}")
         try:
+            book.event("run", durable=True, run=book.run, command=command)
+            book.line(f"vllm-https-setup {command}, run {book.run}")
             report = (_take_back if undoes else carry_out)(session, book, request)
         except Exception as error:
             report = broken(session, book, command, error)
-        return _end(session, book, request, report, directory)
+        try:
+            return _end(session, book, request, report, directory)
+        except SetupError as error:
+            # A full disk: whoever follows sees that there is no report, and why.
+            print(f"{error.message} {error.remedy}", file=sys.stderr)
+            return 1
 
 
 def broken(view: View, book: Book, command: str, error: Exception) -> Report:
@@ -57,7 +65,9 @@ def broken(view: View, book: Book, command: str, error: Exception) -> Report:
     message = error.message if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
     remedy = error.remedy if isinstance(error, SetupError) else "the traceback is in the log; the same command goes on"
     problem = {"line": None, "key": "", "message": view.mask.text(message), "expected": remedy}
-    return Report(command, 1, errors=(problem,), run=book.run, log_path=journal.log_path(book.run), changed=True)
+    return Report(
+        command, 1, errors=(problem,), run=book.run, log_path=journal.log_path(book.run), changed=book.has_changed
+    )
 
 
 def _take_back(session: Session, book: journal.Journal, request: dict[str, Any]) -> Report:
@@ -82,6 +92,7 @@ def _take_back(session: Session, book: journal.Journal, request: dict[str, Any])
         1 if failed else 0,
         steps=tuple(result.applied() for result in results),
         run=book.run,
+        continued=request["continued"],
         changed=any(result.changes for result in results),
         warnings=planned.left,
         log_path=journal.log_path(book.run) if failed or undo["run"] else None,
@@ -116,7 +127,8 @@ def _end(session: Session, book: journal.Journal, request: dict[str, Any], repor
     document = document_of(report, session.mask)
     if request["command"] == "uninstall" and report.exit_code == 0:
         return _end_without_a_trace(session, book, document)
-    text = json.dumps(document, ensure_ascii=False)
+    # In ASCII: a name on this server may have bytes that are no text.
+    text = json.dumps(document)
     files.write(str(directory / "report.json"), text.encode(), mode=0o600)
     if request["continued"]:
         journal.mark(request["continued"], "continued", book.run)

@@ -18,7 +18,9 @@ from .model import Action, Finding, Level, Remove, Write
 from .paths import CADDYFILE
 from .server import FileState
 
+EDITED_REMEDY = "put your lines into /etc/caddy/vllm-https.d/*.caddy; or answer caddy: {edited_config: replace}"
 IMPORT = f"import {SITE_FILE}"
+NOT_FOUND = 127
 HEADER = (
     "# Made by vllm-https-setup, and imported by the Caddyfile. Your own additions: /etc/caddy/vllm-https.d/*.caddy\n"
 )
@@ -48,8 +50,18 @@ def check(look: Look, state: FileState, upstream: str, validate: tuple[str, ...]
         return
     then, fix = (loaded(look),), list[Action]()
     known = look.server.read(SITE_FILE)
-    if known is None or known.content != ours.encode():
-        fix.append(Write(SITE_FILE, ours.encode(), "our site: /v1/* to vLLM, 404 for all else", then=then))
+    edited = look.owned.is_edited(SITE_FILE, known) and known is not None and known.content != ours.encode()
+    if edited and look.answers.caddy.edited_config == "stop":
+        yield Finding("tls.caddyfile", Level.BLOCKED, f"{SITE_FILE} was edited by hand since", EDITED_REMEDY)
+        return
+    attributes = (0o644, "root", "root")
+    if known is None or known.content != ours.encode() or (known.mode, known.owner, known.group) != attributes:
+        why = (
+            "ours again; the edit is kept in the run's backup"
+            if edited
+            else "our site: /v1/* to vLLM, 404 for all else"
+        )
+        fix.append(Write(SITE_FILE, ours.encode(), why, then=then))
     if IMPORT not in lines_of(state.text):
         wanted = f"{state.text.rstrip()}\n\n{IMPORT}\n".encode()
         back = Write(
@@ -58,7 +70,12 @@ def check(look: Look, state: FileState, upstream: str, validate: tuple[str, ...]
         why = "one line more: our site is imported"
         fix.append(Write(CADDYFILE, wanted, why, validate=validate, then=then, otherwise=(back,), keep_attributes=True))
     if fix:
-        yield Finding("tls.caddyfile", Level.DRIFT, "your Caddyfile does not import our site yet", fix=tuple(fix))
+        summary = f"{SITE_FILE}, our site, is not as it should be"
+        if IMPORT not in lines_of(state.text):
+            summary = "your Caddyfile does not import our site yet"
+        elif edited:
+            summary = f"{SITE_FILE}, our site, was edited by hand since"
+        yield Finding("tls.caddyfile", Level.DRIFT, summary, fix=tuple(fix))
     else:
         yield Finding("tls.caddyfile", Level.OK, "your Caddyfile imports our site")
 
@@ -72,6 +89,9 @@ def choose(look: Look, theirs: str, site: str) -> tuple[str, Finding | None]:
     for ours in (whole, site):
         argv = ("caddy", "adapt", "--adapter", "caddyfile", "--config", "-")
         output = look.server.query(argv, stdin=f"{theirs}\n{ours}".encode())
+        if output.code == NOT_FOUND:
+            # A plan whose Caddy is not installed yet: the run asks it when it is.
+            return ours, None
         if output.ok:
             return ours, check_globals(look, output.out)
         error = error or output.last_words

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from .engine import Look
 from .model import Action, RuleIs, Run, SetupError
 from .parse.ufw import UfwRule
-from .rules import LETS_IN, Rules, is_rule, read_opening
+from .rules import LETS_IN, Rules, is_rule, read_opening, said
 from .safety import arm, forget, prove_and_disarm
 from .server import Firewall
 from .ssh import find_ssh_ports
@@ -35,27 +35,48 @@ def guard(look: Look, actions: Sequence[Action], *, keep_closed: bool) -> Guarde
     others = [one for one in actions if not (isinstance(one, Run) and one.argv[0] == "ufw")]
     left: list[str] = []
     opening = [one for one in ours if one.argv in (DISABLE, ALLOW_ALL)]
-    exposes = bool(opening) and firewall.enabled and _is_vllm_behind(look)
+    exposes = bool(opening) and _is_on(firewall) and _is_vllm_behind(look)
     if exposes and keep_closed:
         ours = [one for one in ours if one not in opening]
         left.append("ufw stays on: it alone keeps other machines from what vLLM listens on")
-        exposes, others = False, [one for one in others if not isinstance(one, Run)]
+        exposes = False
+    # What opens comes first, whenever it was done: no rule may go while ufw still closes what it has let in.
+    ours.sort(key=lambda one: (one.argv != DISABLE, one.argv != ALLOW_ALL))
     if not any(one.argv == DISABLE for one in ours):
         ours, kept = _without_the_way_in(look, firewall, ours)
         left += kept
-    if not ours or not firewall.enabled:
-        return Guarded((*ours, *others, *forget(look.server)), tuple(left))
+    if any(isinstance(one, Run) for one in others) and (why := _needs_ufw(firewall, ours)):
+        others = [one for one in others if not isinstance(one, Run)]
+        left += [why] if why not in left else []
+    if not ours or not _is_on(firewall):
+        return Guarded((*ours, *forget(look.server), *others), tuple(left))
     ports = find_ssh_ports(look).ports
-    armed = arm(look, was_active=firewall.loaded is not False)
+    armed = arm(look, was_active=firewall.enabled and firewall.loaded is not False)
     return Guarded((*armed, *ours, *prove_and_disarm(look, ports), *others), tuple(left), exposes)
+
+
+def _is_on(firewall: Firewall) -> bool:
+    """Also where ufw was killed while it was switched off: its file says so first, and its rules go after that."""
+    return firewall.enabled or firewall.loaded is True
+
+
+def _needs_ufw(firewall: Firewall, ours: Sequence[Run]) -> str:
+    """Why the package that a run has brought has to stay; "" where nothing needs it."""
+    if _is_on(firewall) and not any(one.argv == DISABLE for one in ours):
+        return "the package ufw stays: the firewall is on"
+    deleted = [rule for one in ours for rule in _deleted(one)]
+    theirs = [known for known in firewall.rules if not any(is_rule(known, rule) for rule in deleted)]
+    named = "; ".join(dict.fromkeys(said(known) for known in theirs))
+    return f"the package ufw stays, switched off: it has rules of your own ({named})" if theirs else ""
 
 
 def _is_standing(firewall: Firewall, undo: Run) -> bool:
     """Whether there is anything that this command would take back."""
     if undo.argv == DISABLE:
-        return firewall.enabled
+        return _is_on(firewall)
     if undo.argv == ALLOW_ALL:
-        return firewall.defaults.input != "allow"
+        # Anything else than ours was set since, by whoever wanted it so.
+        return firewall.defaults.input == "deny"
     return any(is_rule(known, rule) for rule in _deleted(undo) for known in firewall.rules)
 
 
@@ -70,7 +91,7 @@ def _is_vllm_behind(look: Look) -> bool:
 def _without_the_way_in(look: Look, firewall: Firewall, ours: list[Run]) -> tuple[list[Run], list[str]]:
     """Where ufw stays on: a rule of ours stays that is all that lets the operator in."""
     open_by_default = firewall.defaults.input == "allow" or any(one.argv == ALLOW_ALL for one in ours)
-    if not firewall.enabled or open_by_default:
+    if not _is_on(firewall) or open_by_default:
         return ours, []
     deleted = [rule for one in ours for rule in _deleted(one)]
     rest = tuple(known for known in firewall.rules if not any(is_rule(known, rule) for rule in deleted))

@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 
 from . import journal, runs
+from .report import UNDOING
 
 
 def show_runs() -> int:
@@ -16,7 +17,8 @@ def show_runs() -> int:
         if past.continued_by:
             state = f"cut off; completed by {past.continued_by}"
         elif past.ended is None:
-            state = "under way" if holder and holder.run == past.id else "cut off: the next apply completes it"
+            command = past.command if past.command in UNDOING else "apply"
+            state = "under way" if holder and holder.run == past.id else f"cut off: the next {command} completes it"
         else:
             state = f"exit code {past.exit_code}{', changed this server' if past.changed else ''}"
         print(f"{past.id}  {began}  {past.command:<8}  {state}")

@@ -11,6 +11,7 @@ from .model import FileCopied, FileIs, Finding, Level, Probe, Remove, Run, Wait
 from .paths import CADDY_ROOT, ROOT_CERTIFICATE
 from .server import Server
 
+NEW_ROOT = "Caddy's CA has another root now: clients need the new one instead of the one that was exported"
 HAS_ROOT = f"test -s {CADDY_ROOT}"
 
 
@@ -71,13 +72,15 @@ def check_after(look: Look) -> Iterator[Finding]:
     gone = Run(("rm", "-f", "--", ROOT_CERTIFICATE), "", makes=(FileIs(ROOT_CERTIFICATE, None),))
     copy = Run(
         ("install", "-D", "-m", "0644", CADDY_ROOT, ROOT_CERTIFICATE),
-        "the root certificate, for clients to trust",
+        "the root certificate, for clients to trust"
+        if exported is None
+        else "the new root certificate: clients need it",
         makes=(FileCopied(CADDY_ROOT, ROOT_CERTIFICATE, 0o644),),
         # An older one is of a CA that is gone: nobody wants it back.
         undo=() if exported else (gone,),
     )
     wait = Wait("Caddy's own CA", "its root certificate is made", 30, has_root, shell=HAS_ROOT)
-    summary = "the root certificate is not exported yet" if exported is None else "Caddy's CA has another root now"
+    summary = "the root certificate is not exported yet" if exported is None else NEW_ROOT
     yield Finding("tls.root", Level.DRIFT, summary, fix=(copy,) if made is not None else (wait, copy))
 
 

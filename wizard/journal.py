@@ -22,6 +22,7 @@ from .book import Book
 from .mask import Mask
 from .model import SetupError
 from .owned import Owned, load_owned
+from .report import UNDOING
 from .server import FileState
 
 KEEP_UNCHANGED = 50
@@ -56,18 +57,29 @@ class Journal(Book):
         os.chmod(log_path(run), 0o640)
 
     def close(self) -> None:
-        self._events.close()
-        self._log.close()
+        for book in (self._events, self._log):
+            # What a full disk did not take is tried once more by this.
+            with contextlib.suppress(OSError):
+                book.close()
 
     def write_event(self, line: str, *, durable: bool) -> None:
-        self._events.write(line + "\n")
-        self._events.flush()
-        if durable:
-            os.fsync(self._events.fileno())
+        """Raises SetupError where it has to last and can't be written; what is only told may be lost on a full disk."""
+        try:
+            self._events.write(line + "\n")
+            self._events.flush()
+            if durable:
+                os.fsync(self._events.fileno())
+        except OSError as error:
+            if durable:
+                raise SetupError(
+                    f"this run's journal can't be written: {error.strerror}",
+                    f"see whether the disk is full or read-only: df -h {self.directory}",
+                ) from error
 
     def write_line(self, text: str) -> None:
-        self._log.write(text)
-        self._log.flush()
+        with contextlib.suppress(OSError):
+            self._log.write(text)
+            self._log.flush()
 
     def before_action(self) -> None:
         first, self._before_first_action = self._before_first_action, None
@@ -100,7 +112,11 @@ class Journal(Book):
 
 def _append(path: str, mode: int) -> IO[str]:
     """The file, opened to append to, for as long as its user lives. Never through a link."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, mode)
+    except OSError as error:
+        raise SetupError(f"{path} can't be written: {error.strerror}", f"look at it: ls -l {path}") from error
     return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
 
@@ -158,8 +174,8 @@ class Events:
 
 def _parse(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.splitlines():
-        with contextlib.suppress(ValueError):
-            if isinstance(event := json.loads(line), dict):
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(event := json.loads(line), dict) and isinstance(event.get("event"), str):
                 yield event
 
 
@@ -181,7 +197,12 @@ def read_report(run: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((run_directory(run) / "report.json").read_bytes())
         if not found.keys() >= REPORTED:
             raise ValueError("no report")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
+        if files.is_full(paths.STATE):
+            raise SetupError(
+                f"the disk is full: run {run} could not write what it did",
+                f"make room: df -h {paths.STATE}; then the same command goes on from where it was",
+            ) from None
         raise SetupError(
             f"run {run} was killed before its end",
             f"the same command goes on from where it was; its log: {log_path(run)}",
@@ -204,7 +225,7 @@ def _past_run(run: str) -> PastRun | None:
     try:
         request = json.loads((run_directory(run) / "request.json").read_bytes())
         past = PastRun(run, str(request.get("command")), float(request.get("began", 0)), None, None, False)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
     events, _ = read_events(run)
     for event in events:
@@ -226,6 +247,13 @@ def find_unfinished() -> PastRun | None:
     """The newest run that began, if it never ended: it was killed, or the power went."""
     newest = next((past for past in past_runs() if past.started), None)
     return newest if newest is not None and newest.ended is None else None
+
+
+def what_completes(unfinished: PastRun) -> str:
+    """What to do about a run that was cut off, after its name. A take-back is completed by its like alone."""
+    if unfinished.command in UNDOING:
+        return f"{unfinished.command} completes it, and apply sets this server up again"
+    return "apply completes its work"
 
 
 def forget(run: str) -> None:

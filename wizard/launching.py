@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from .engine import Look
 from .mask import Mask
 from .model import UnitRead
-from .parse.exec_start import bind_exec, exec_lines, holds_command, parse_exec, parse_set
+from .parse.exec_start import bind_exec, exec_lines, exec_words, holds_command, parse_exec, parse_set
+from .parse.in_shell import host_given
 from .parse.launch import Edit, Launch, VllmCommand, bind_to, parse_launch
+from .parse.start import parse_start
 from .parse.units import parse_exec_commands, parse_show
 from .parse.vllm_config import VllmConfig, parse_vllm_config
 from .paths import UNITS
@@ -58,8 +60,7 @@ class Launching:
 
     def read_by_systemd(self, name: str, content: bytes) -> UnitRead:
         """What systemd knows of the unit once it has read this content."""
-        command = parse_exec(content, self.environment).command
-        argv = " ".join(command.argv) if command else ""
+        argv = " ".join(exec_words(content))
         return UnitRead(name, f"{{ path={argv.partition(' ')[0]} ; argv[]={argv} ; ignore_errors=no }}")
 
 
@@ -154,13 +155,15 @@ def _config(look: Look, found: Launching) -> VllmConfig | None:
     path = found.command.config if found.command else None
     if path is None or not posixpath.isabs(path):
         return None
-    state = read_through(look.server, path)
+    state = read_through(look.server, path, found.state)
     return parse_vllm_config(path, state.content) if state is not None and state.kind == "file" else None
 
 
 def loaded_host(unit: Unit) -> str | None:
     """The --host of the command line that systemd has in memory; it may be older than the unit's file."""
     host, words = None, iter(_argv(unit))
+    if parse_start(unit.properties.get("ExecStart", "")).program_text:
+        return host_given(unit.properties["ExecStart"])
     for word in words:
         if word == "--host":
             host = next(words, None)

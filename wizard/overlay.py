@@ -228,6 +228,9 @@ class Overlay:
                 self._packages[name] = installed
                 self._versions[name] = version
             case UnitIs(name=name):
+                if name == "caddy.service" and effect.active is False:
+                    # What it ran is gone with it.
+                    self._caddy = dict.fromkeys(self._caddy)
                 known = self._units.get(name, effect)
                 self._units[name] = replace(
                     effect,

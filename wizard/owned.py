@@ -49,11 +49,15 @@ class OwnedFile:
 
 @dataclass(frozen=True)
 class OwnedCommand:
-    """A command that changed something, or was to, and the commands that take it back."""
+    """A command that changed something, or was to, and the commands that take it back.
+
+    `taken_back`: those were done, and the firewall, until it is proved, may bring back what they took away.
+    """
 
     argv: tuple[str, ...]
     undo: tuple[tuple[str, ...], ...]
     step: str = ""
+    taken_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,13 +113,15 @@ class Owned:
 
     def before_command(self, argv: tuple[str, ...], undo: tuple[tuple[str, ...], ...], step: str = "") -> Owned:
         """With a command that is about to change something: killed in its middle, it may have."""
-        if not undo or any(known.argv == argv for known in self.commands):
+        standing = tuple(known for known in self.commands if not (known.taken_back and known.argv == argv))
+        if not undo or any(known.argv == argv for known in standing):
             return self
-        return replace(self, commands=(*self.commands, OwnedCommand(argv, undo, step)))
+        return replace(self, commands=(*standing, OwnedCommand(argv, undo, step)))
 
     def after_command(self, argv: tuple[str, ...]) -> Owned:
-        """Without what this command has taken back."""
-        return replace(self, commands=tuple(known for known in self.commands if argv not in known.undo))
+        """Without what this command has taken back; the firewall's rules stay in mind until they are proved."""
+        commands = (replace(known, taken_back=True) if argv in known.undo else known for known in self.commands)
+        return replace(self, commands=tuple(one for one in commands if not one.taken_back or one.argv[0] == "ufw"))
 
     def without_commands(self, argvs: Iterable[tuple[str, ...]]) -> Owned:
         """Without these, whatever has become of them: their run was taken back, and what stays of it is said."""
@@ -123,16 +129,20 @@ class Owned:
         return replace(self, commands=tuple(known for known in self.commands if known.argv not in gone))
 
     def after_step(self, step: str) -> Owned:
-        """Without the files of a step that are as they were before: by its end all have been told."""
+        """Without what of a step is as it was before: by its end all have been told, and the firewall is proved."""
         left = {path: one for path, one in self.files.items() if not (one.taken_back and one.step == step)}
-        return replace(self, files=left)
+        commands = tuple(one for one in self.commands if not (one.taken_back and one.step == step))
+        return replace(self, files=left, commands=commands)
 
     def _with(self, path: str, known: OwnedFile) -> Owned:
         return replace(self, files={**self.files, path: known})
 
     def dump(self) -> str:
         files = {path: _file_as_json(one) for path, one in sorted(self.files.items())}
-        commands = [{"argv": one.argv, "undo": one.undo, "step": one.step} for one in self.commands]
+        commands = [
+            {"argv": one.argv, "undo": one.undo, "step": one.step, "taken_back": one.taken_back}
+            for one in self.commands
+        ]
         return json.dumps({"version": 1, "files": files, "commands": commands}, indent=1) + "\n"
 
 
@@ -175,9 +185,14 @@ def load_owned(state: FileState | None) -> Owned:
         data = json.loads(state.text)
         files = {str(path): _file_of(one) for path, one in data["files"].items()}
         commands = tuple(
-            OwnedCommand(tuple(one["argv"]), tuple(tuple(undo) for undo in one["undo"]), one.get("step", ""))
+            OwnedCommand(
+                tuple(one["argv"]),
+                tuple(tuple(undo) for undo in one["undo"]),
+                one.get("step", ""),
+                bool(one.get("taken_back")),
+            )
             for one in data["commands"]
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Owned()
     return Owned(files, commands)

@@ -1,6 +1,7 @@
 """Where things are on the server. ../docs/architecture.md says who writes what."""
 
 NAME = "vllm-https-setup"
+PROGRAMS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 ETC = f"/etc/{NAME}"
 ANSWERS = f"{ETC}/answers.yaml"
 ROOT_CERTIFICATE = f"{ETC}/root.crt"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any, TextIO
 
+from .mask import without_control
+
 WORDS = {"ok": "in order", "changed": "changed", "failed": "FAILED", "blocked": "BLOCKED"}
 
 
@@ -20,7 +22,7 @@ class Progress:
         self._to = to
 
     def tell(self, event: dict[str, Any]) -> None:
-        line = self._line(event)
+        line = self._line(without_control(event))
         if line:
             print(line, file=self._to, flush=True)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from .mask import Mask
+from .mask import Mask, without_control
 from .model import Finding, Report, StepReport, TestRow
 
 SCHEMA_VERSION = 1
@@ -70,6 +72,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
+def as_json(document: Document) -> str:
+    """The document as it is printed: what JSON allows and a terminal obeys (C1, DEL) is written by its number."""
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f]", lambda one: f"\\u{ord(one[0]):04x}", text)
+
+
 class Text:
     """A document as lines for a person; colour only where it is asked for, and never alone."""
 
@@ -81,6 +89,10 @@ class Text:
         return f"\x1b[{code}m{sign}\x1b[0m" if self._colour and code else sign
 
     def lines(self, document: Document) -> Iterator[str]:
+        """What the document says. Nothing that it quotes can drive the terminal."""
+        return self._lines(without_control(document))
+
+    def _lines(self, document: Document) -> Iterator[str]:
         for warning in document["warnings"]:
             yield f"{self._sign('!')} {warning}"
         for error in document["errors"]:
@@ -109,7 +121,7 @@ class Text:
         """The step and its findings; after a run, which has told what it did, only what is not in order."""
         words = {
             "ok": "in order",
-            "changed": "would be changed" if planned else "changed",
+            "changed": "has drifted" if whole and not planned else "would be changed" if planned else "changed",
             "failed": "FAILED",
             "blocked": "BLOCKED",
         }
@@ -145,7 +157,9 @@ class Text:
         """The last lines: what it comes to, and what to type next."""
         code, command = document["exit_code"], document["command"]
         done = self._undone if command in UNDOING else self._done
-        yield _CLOSING.get((command, code)) or _CLOSING.get(("", code)) or done(document)
+        blocks = any(step["status"] == "blocked" for step in document["steps"])
+        said = DECIDE if command == "status" and blocks else _CLOSING.get((command, code)) or _CLOSING.get(("", code))
+        yield said or done(document)
         if document["continued"]:
             yield f"This completed run {document['continued']}, which had been cut off."
         endpoint = document["endpoint"]
@@ -179,6 +193,7 @@ class Text:
         return f"Done: nothing of what it set up is left{rest}. The program itself: sudo ./install --remove"
 
 
+DECIDE = "Not as it should be. What is marked ✗ is yours to put right first; then: sudo vllm-https-setup repair"
 _CLOSING = {
     ("", 1): "A step failed. What was done is in the log; the same command goes on from here.",
     ("status", 1): "Not as it should be. What is marked + is put right by: sudo vllm-https-setup repair",

@@ -169,12 +169,17 @@ def without_edited(done: Sequence[Done], look: Look) -> tuple[list[Done], tuple[
 
 
 def _is_edited(path: str, done: Sequence[Done], look: Look) -> bool:
-    last = [one.action for one in done if one.path == path][-1]
+    touches = [one for one in done if one.path == path]
+    last, before = touches[-1].action, touches[0].before
     now = look.server.read(path)
+    if now is None:
+        return False
+    if before is not None and (now.kind, now.content) == ("file", before.content):
+        return False  # a rollback that was killed has put it back; whoever has to be told may not know yet
     if isinstance(last, Remove):
-        return now is not None
+        return True
     assert isinstance(last, Write)
-    return now is not None and (now.kind != "file" or sha256(now.content) not in last.content.decode().split())
+    return now.kind != "file" or sha256(now.content) not in last.content.decode().split()
 
 
 def _opens(done: Done) -> bool:
@@ -189,8 +194,11 @@ def read_backup(path: str) -> FileState:
     content, attributes = files.read(path), files.read(f"{path}.attributes")
     if content is None or attributes is None:
         raise SetupError(f"the backup {path} is gone", "what was there before can't be brought back")
-    known = json.loads(attributes.text)
-    return FileState("file", content.content, int(known["mode"], 8), known["owner"], known["group"])
+    try:
+        known = json.loads(attributes.text)
+        return FileState("file", content.content, int(known["mode"], 8), str(known["owner"]), str(known["group"]))
+    except (ValueError, KeyError, TypeError):
+        raise SetupError(f"{path}.attributes is damaged", "what was there before can't be brought back") from None
 
 
 # ── carrying it out ──

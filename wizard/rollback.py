@@ -51,13 +51,21 @@ def read_done(run: str) -> tuple[Done, ...]:
                 found.append(_done(began))
             began = event
         elif event["event"] == "action_ended" and began is not None:
-            if event["ok"]:
+            if event.get("ok"):
                 found.append(_done(began))
             began = None
     return tuple(found if began is None else [*found, _done(began)])
 
 
 def _done(event: dict[str, Any]) -> Done:
+    try:
+        return _read(event)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        remedy = "put back by hand what its log names: sudo vllm-https-setup log"
+        raise SetupError("the run's journal is damaged: what it did can't be read in full", remedy) from None
+
+
+def _read(event: dict[str, Any]) -> Done:
     change = event["change"]
     then = tuple(Then(tuple(one["argv"]), one["why"], Impact(one["impact"])) for one in event["then"])
     action: Action

@@ -15,11 +15,14 @@ from typing import Any, Self
 from . import files, paths
 from .journal import Events, run_directory
 from .model import Output, SetupError
-from .system import RealMachine, own_command
+from .server import FileState
+from .system import RealMachine, own_command, program_of
 
+LOOKING = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 FOLLOW_INTERVAL_S = 0.02
 ALIVE_INTERVAL_S = 1.0
 PATIENCE_S = 3.0
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,26 +45,51 @@ class Busy(SetupError):
         named = f"{holder.command} {holder.run}, since {holder.since} (process {holder.pid})"
         super().__init__(
             f"another run is under way: {named if holder != UNKNOWN else 'it has only just begun'}",
-            "watch it: sudo vllm-https-setup log --follow",
+            "attach to it: sudo vllm-https-setup; or watch it: sudo vllm-https-setup log --follow",
         )
         self.holder = holder
 
 
+class Held(Busy):
+    """A process that is none of root's holds the lock, which every user can read: exit code 4, too."""
+
+    def __init__(self, pid: int, program: str, user: str) -> None:
+        super().__init__(UNKNOWN)
+        self.message = f"no run is under way, but {program} of {user} (process {pid}) holds its lock, {paths.LOCK}"
+        self.remedy = f"end that process, then type the same command again: sudo kill {pid}"
+
+
 class Lock:
-    """flock on /run/vllm-https-setup/lock, held by the process that applies. Raises Busy."""
+    """flock on /run/vllm-https-setup/lock, held by the process that applies. Raises Busy, or SetupError."""
 
     def __init__(self, run: str, command: str) -> None:
         files.make_directories(paths.RUNTIME, 0o755)
-        self._descriptor = os.open(paths.LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._descriptor = os.open(paths.LOCK, os.O_RDWR | os.O_CREAT | LOOKING, 0o644)
+        except OSError as error:
+            raise SetupError(f"{paths.LOCK} can't be locked: {error.strerror}", f"ls -l {paths.LOCK}") from error
+        if not self._take():
+            stranger = find_stranger(os.fstat(self._descriptor))
             os.close(self._descriptor)
-            raise Busy(read_holder()) from None
+            raise stranger or Busy(read_holder())
         since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
         said = {"run": run, "command": command, "pid": os.getpid(), "since": since}
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, (json.dumps(said) + "\n").encode(), 0)
+        # Who holds it is said as well as the disk lets us.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, (json.dumps(said) + "\n").encode(), 0)
+
+    def _take(self) -> bool:
+        """Whoever looks for the holder takes it for a moment, too."""
+        until = time.monotonic() + LOOK_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return False
+            time.sleep(FOLLOW_INTERVAL_S)
 
     def __enter__(self) -> Self:
         return self
@@ -80,17 +108,34 @@ def read_holder() -> Holder:
 
 
 def find_holder() -> Holder | None:
-    """Who holds the lock now, without taking it for longer than a look."""
+    """Who holds the lock now, without taking it for longer than a look. Raises Held."""
     try:
-        descriptor = os.open(paths.LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(paths.LOCK, os.O_RDONLY | LOOKING)
     except OSError:
         return None
     try:
+        if (stranger := find_stranger(os.fstat(descriptor))) is not None:
+            raise stranger
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return read_holder()
     finally:
         os.close(descriptor)
+    return None
+
+
+def find_stranger(lock: os.stat_result) -> Held | None:
+    """The process that holds this lock (see /proc/locks), where it is not one of whom we run as."""
+    place = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
+    for line in (files.read("/proc/locks") or FileState("file")).text.splitlines():
+        words = line.split()
+        if len(words) > 5 and words[1] == "FLOCK" and words[5] == place:
+            try:
+                user = os.stat(f"/proc/{words[4]}").st_uid
+            except OSError:
+                continue
+            if user not in (0, os.geteuid()):
+                return Held(int(words[4]), program_of(int(words[4])) or "a program", files.name_of_user(user))
     return None
 
 

@@ -210,14 +210,38 @@ class Reach:
     ms: float = 0.0
 
 
-def read_through(server: Server, path: str) -> FileState | None:
-    """The file that a path leads to, its links followed by hand: a few, and each one is seen."""
+def read_through(server: Server, path: str, named_by: FileState | None = None) -> FileState | None:
+    """The file that a path leads to, its links followed by hand: a few, and each one is seen.
+
+    Where another user than root made one of them, or owns the file that names the path, it is None unless that user
+    could read it, too: nobody gets at a file through us.
+    """
+    asking = [] if named_by is None else [named_by]
     for _ in range(8):
         state = server.read(path)
         if state is None or state.kind != "link":
-            return state
+            others = [one for one in asking if one.owner != "root"]
+            return state if state is None or all(_may_read(server, path, state, one) for one in others) else None
+        asking.append(state)
         path = posixpath.normpath(posixpath.join(posixpath.dirname(path), state.text))
     return None
+
+
+def _may_read(server: Server, path: str, state: FileState, asking: FileState) -> bool:
+    """Whether the owner of a file may read another, as its mode says, and enter the directories that lead there."""
+
+    def allows(one: FileState, others: int) -> bool:
+        if one.owner == asking.owner:
+            return True
+        return bool(one.mode & others or (one.group == asking.group and one.mode & others << 3))
+
+    if not allows(state, 0o004):
+        return False
+    while (path := posixpath.dirname(path)) != "/":
+        directory = server.read(path)
+        if directory is None or not allows(directory, 0o001):
+            return False
+    return True
 
 
 class Machine(Protocol):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .engine import Look
 from .model import Finding, Level
 from .parse.sshd import parse_sshd_config_dump
 from .parse.units import parse_socket_listen
+from .server import Listener, Server, Target
 
 UNITS = ("ssh.service", "sshd.service", "ssh.socket")
 PROGRAMS = ("sshd", "sshd-session")
@@ -60,6 +61,27 @@ def find_ssh_ports(look: Look) -> SshPorts:
             note(port, "sshd is configured for it")
     configured = tuple(sorted(set(reasons) - listening))
     return SshPorts({port: tuple(why) for port, why in reasons.items()}, configured)
+
+
+def listening_at(server: Server, addresses: Iterable[str], ports: Iterable[int]) -> tuple[Target, ...]:
+    """Where a packet can meet SSH: nobody refuses it at an address, or by a family, that nothing listens on. Where
+    that leaves a port without any of these addresses, those that it has."""
+    listeners = [one for one in server.listeners() if not one.is_loopback]
+    found: list[Target] = []
+    for port in ports:
+        heard = [one for one in listeners if one.port == port]
+        met = [Target(address, port) for address in addresses if any(_hears(one, address) for one in heard)]
+        found += met or [Target(one.address, port) for one in heard if not one.is_wildcard]
+    return tuple(found)
+
+
+def _hears(listener: Listener, address: str) -> bool:
+    if not listener.is_wildcard:
+        return listener.address == address
+    if listener.address == "::" and ":" not in address:
+        # sshd sets each of its sockets to one family; systemd's, and others', take both.
+        return listener.program not in PROGRAMS
+    return (":" in listener.address) == (":" in address) or not listener.address
 
 
 def check_ssh(look: Look) -> Iterator[Finding]:

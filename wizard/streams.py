@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import Any
 
 
 def prepare() -> None:
@@ -15,3 +16,16 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    """On standard error, without a secret and without what could drive a terminal: it may quote the server."""
+    from .mask import Mask
+
+    print(Mask().text(text), file=sys.stderr)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    from .report import as_json
+
+    print(as_json(document))

@@ -23,6 +23,8 @@ SAVE = {4: ("iptables-save", "-t", "filter"), 6: ("ip6tables-save", "-t", "filte
 KNOWN_CHAINS = re.compile(
     r"^(?:f2b-|ts-|KUBE-|CNI-|cali-|cilium|LIBVIRT_|DOCKER|NETAVARK|FLANNEL|sshguard|CROWDSEC)", re.I
 )
+# Packets of this server to itself. ufw makes such a rule too, where it has no IPv6, and leaves it until a reboot.
+LOOPBACK = re.compile(r" -i lo -j ACCEPT$")
 CONTAINER_CHAINS = ("DOCKER", "NETAVARK_FORWARD", "NETAVARK-HOSTPORT-DNAT", "CNI-HOSTPORT-DNAT")
 PUBLISHERS = ("docker-proxy", "rootlessport", "conmon", "pasta", "slirp4netns")
 # Interfaces by their names: who forwards packets through them.
@@ -114,7 +116,7 @@ def check_persistent(look: Look) -> Iterator[Finding]:
 def check_own_rules(look: Look, rules: dict[int, Ruleset | None]) -> Iterator[Finding]:
     """Rules before ufw's decide first: what they refuse stays closed, what they accept stays open."""
     own = {
-        family: [rule for rule in foreign_rules(loaded) if not _is_of_a_program(rule)]
+        family: [rule for rule in foreign_rules(loaded) if not (_is_of_a_program(rule) or LOOPBACK.search(rule))]
         for family, loaded in rules.items()
         if loaded is not None
     }

@@ -19,13 +19,13 @@ from . import exchange, files
 from .mask import Mask, strip_control
 from .model import TIMED_OUT, Output, SetupError
 from .parse.sshd import SshConnection, parse_ssh_connection
+from .paths import PROGRAMS, RUN_UNIT
 from .server import Address, DnsAnswer, FileState, Listener, Operator, Reach, Request, Response, Target
 
 if TYPE_CHECKING:
     import psutil
 
-PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-ENVIRONMENT = {"PATH": ":".join(PATH), "LC_ALL": "C.UTF-8", "HOME": "/root"}
+ENVIRONMENT = {"PATH": ":".join(PROGRAMS), "LC_ALL": "C.UTF-8", "HOME": "/root"}
 NOT_FOUND = 127
 GRACE_S = 2.0
 
@@ -79,7 +79,7 @@ class Process:
         self._out: list[str] = []
         self._err: list[str] = []
         self._expired = False
-        program = sh.Command(argv[0], search_paths=list(PATH))
+        program = sh.Command(argv[0], search_paths=list(PROGRAMS))
         with open(os.devnull, "rb") as nothing:
             self._process: Any = program(
                 *argv[1:],
@@ -96,6 +96,7 @@ class Process:
                 _decode_errors="replace",
                 _return_cmd=True,
             )
+        machine.started.add(self.pid)
 
     def _take(self, into: list[str]) -> Callable[[str], None]:
         def take(text: str) -> None:
@@ -153,6 +154,7 @@ class RealMachine:
     def __init__(self, mask: Mask, observer: Observer | None = None) -> None:
         self.mask = mask
         self.observer: Observer = observer or Nobody()
+        self.started: set[int] = set()
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Process:
         return Process(self, argv, environment or {}, stdin)
@@ -175,10 +177,25 @@ class RealMachine:
                 output = process.wait(timeout_s)
         except sh.CommandNotFound:
             output = Output(NOT_FOUND, "", f"{argv[0]}: command not found")
-        except OSError as error:
-            raise SetupError(f"{argv[0]} could not be started: {error.strerror}", "see free memory: free -m") from error
+        except (OSError, RuntimeError) as error:
+            # RuntimeError: the process is there, and no thread that reads what it says. It must not go on unwatched.
+            self._end_unknown()
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            limits = f"systemctl show -p TasksMax -p MemoryMax {RUN_UNIT}"
+            remedy = f"see how much memory is free, and how many processes there may be: free -m; {limits}"
+            raise SetupError(f"{argv[0]} could not be started: {said}", remedy) from error
         self.observer.ended(output.code, time.monotonic() - began)
         return output
+
+    def _end_unknown(self) -> None:
+        """Ends the processes below this one that were started and are known to nobody, each with its session."""
+        import psutil
+
+        for child in psutil.Process().children():
+            if child.pid not in self.started:
+                for end in (os.killpg, os.kill):
+                    with contextlib.suppress(OSError):
+                        end(child.pid, signal.SIGKILL)
 
     def read(self, path: str) -> FileState | None:
         return files.read(path)
@@ -197,7 +214,7 @@ class RealMachine:
         for connection in psutil.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr:
                 pid = connection.pid or 0
-                found.append(Listener(connection.laddr.ip, connection.laddr.port, _program(pid), pid, unit_of(pid)))
+                found.append(Listener(connection.laddr.ip, connection.laddr.port, program_of(pid), pid, unit_of(pid)))
         return tuple(sorted(set(found), key=lambda listener: (listener.port, listener.address, listener.pid)))
 
     def connections(self, ports: Sequence[int]) -> tuple[str, ...]:
@@ -264,9 +281,10 @@ class RealMachine:
         time.sleep(seconds)
 
 
-def _program(pid: int) -> str:
+def program_of(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        # Any user may give a process any name.
+        return strip_control(Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace")).strip()
     except OSError:
         return ""
 
@@ -274,7 +292,7 @@ def _program(pid: int) -> str:
 def unit_of(pid: int) -> str:
     """The unit of a process, from its control group, on hybrid hierarchies too (cgroups(7)); "" where it has none."""
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     for line in lines:

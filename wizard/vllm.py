@@ -88,8 +88,13 @@ def find_vllm(look: Look) -> Vllm:
     itself = start.launch if wanted.launch_script == "auto" else None
     script = look.server.read(script_path) if script_path and itself is None else None
     launch = parse_launch(script.content) if script and script.kind == "file" else itself or Launch((), None)
-    environment = read_environment(look, unit, script_path, script, launch)
-    known = {name: one.value for name, one in environment.variables.items() if one.path != script_path}
+    setting = (script_path, script)
+    if itself is not None:
+        # Its file is systemd's, and everybody may read it; what it exports is in the program that it gives to a shell.
+        text = FileState("file", start.program_text.encode()) if start.program_text else None
+        setting = (unit.properties.get("FragmentPath", ""), text)
+    environment = read_environment(look, unit, *setting, launch)
+    known = {name: one.value for name, one in environment.variables.items() if one.path != setting[0]}
     launching = find_launching(
         look, unit, script_path, {name: value for name, value in known.items() if value is not None}
     )

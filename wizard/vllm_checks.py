@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from .engine import Look
 from .model import Finding, Level, ListensOn, Run, UnitIs, VllmAnswers, Wait
+from .parse.units import parse_exec_start
+from .server import Listener
 from .vllm import Readiness, Vllm, answers_in_shell, find_vllm, last_words
 from .vllm_answers import check_answers
 from .vllm_candidates import check_missing
@@ -62,6 +64,16 @@ def check_unit(look: Look, vllm: Vllm) -> Iterator[Finding]:
             f"{name} is {unit.enabled or 'not enabled'}: after a reboot there would be no API",
             remedy=f"{unmask}sudo systemctl enable {name}",
         )
+    elif not unit.is_active and (holder := holder_of_port(look, vllm)) is not None:
+        where = holder.unit or f"process {holder.pid}"
+        stop = f"sudo systemctl disable --now {holder.unit}" if holder.unit else f"sudo kill {holder.pid or 'PID'}"
+        yield Finding(
+            key,
+            Level.BLOCKED,
+            f"{name} does not run, and could not: {holder.program or 'another program'} ({where}) has port {vllm.port}",
+            remedy=f"stop that one: {stop}; or give {name} another port in its launch command",
+            evidence={"active": unit.active, "listener": str(holder)},
+        )
     elif unit.active == "failed" or unit.sub == "auto-restart":
         again = f" and systemd has started it {restarts} times again" if restarts else ""
         yield Finding(
@@ -91,6 +103,11 @@ def check_unit(look: Look, vllm: Vllm) -> Iterator[Finding]:
             f"the file of {name} was changed, and systemd still goes by the old one: this is what was looked at",
             remedy="sudo systemctl daemon-reload; then check again",
         )
+
+
+def holder_of_port(look: Look, vllm: Vllm) -> Listener | None:
+    """Who else listens on vLLM's port; it would fail at its start, and the other's answers be taken for its own."""
+    return next((one for one in look.server.listeners() if one.port == vllm.port and one.unit != vllm.unit.name), None)
 
 
 def start(look: Look, vllm: Vllm) -> tuple[Run, Wait]:
@@ -146,6 +163,10 @@ def check_start(vllm: Vllm) -> Finding:
         program = posixpath.basename(vllm.start.script)
         return Finding(key, Level.OK, f"launched by {name} itself ({program}), port {vllm.port}", evidence=evidence)
     if vllm.script is not None and vllm.script.kind == "file":
+        started = parse_exec_start(vllm.unit.properties.get("ExecStart", ""))[:1] == (vllm.script_path,)
+        if started and not vllm.script.mode & 0o111:
+            summary = f"{vllm.script_path} is not executable: {name} would fail at its next start"
+            return Finding(key, Level.BLOCKED, summary, f"sudo chmod +x {vllm.script_path}", evidence)
         return Finding(key, Level.OK, f"launched by {vllm.script_path}, port {vllm.port}", evidence=evidence)
     if vllm.script is not None and vllm.script.kind == "link":
         said = f"{vllm.script_path} is a link to {vllm.script.text}; no link is followed where a file is to be edited"

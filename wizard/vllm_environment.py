@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .engine import Look
 from .mask import is_secret
-from .model import Secret
+from .model import Secret, SetupError
 from .parse.environment import Flaw, parse_environment
 from .parse.launch import Launch
 from .parse.shell_settings import exports_all, parse_shell_settings, parse_sourced
@@ -17,6 +17,7 @@ from .parse.units import parse_environment_files
 from .server import FileState, Unit, read_through
 
 KEY_NAME = "VLLM_API_KEY"
+LARGEST = 64 * 1024  # bytes; an environment of more than 128 KiB starts no program
 _VARIABLE = re.compile(r'"?\$\{?(\w+)(?::?-[^}]*)?\}?"?')
 
 
@@ -64,6 +65,10 @@ def read_environment(
             if not optional:
                 missing.append(path)
             continue
+        if len(state.content) > LARGEST:
+            raise SetupError(
+                f"{path} has more than {LARGEST // 1024} KiB, which no environment has", f"look: head {path}"
+            )
         found.append(path)
         environment = parse_environment(state.text)
         flaws += [(path, flaw) for flaw in environment.flaws]
@@ -110,19 +115,20 @@ def _of_unit(look: Look, unit: Unit) -> Iterator[tuple[str, Setting]]:
 
 
 def _of_script(look: Look, path: str, script: FileState | None) -> Iterator[tuple[str, Setting]]:
-    if script is None or script.kind != "file" or b"\0" in script.content:
+    if script is None or script.kind != "file" or b"\0" in script.content or len(script.content) > LARGEST:
         return
     texts = [(path, script, False)]
     for sourced in parse_sourced(script.text):
-        state = None if sourced.endswith("/activate") else read_through(look.server, sourced)
-        if state is not None and state.kind == "file":
+        state = None if sourced.endswith("/activate") else read_through(look.server, sourced, script)
+        if state is not None and state.kind == "file" and len(state.content) <= LARGEST:
             texts.append((sourced, state, exports_all(script.text)))
     for place, state, all_exported in texts:
         for one in parse_shell_settings(state.text, all_exported=all_exported):
             if not one.exported or not (one.name.startswith("VLLM_") or is_secret(one.name)):
                 continue
-            kept = read_through(look.server, one.path) if one.path else None
-            if kept is not None and kept.kind == "file":
+            # Whoever writes the script could else have any file of root's sent to vLLM as its key.
+            kept = read_through(look.server, one.path, state) if one.path else None
+            if kept is not None and kept.kind == "file" and len(kept.content) <= LARGEST:
                 yield one.name, Setting(kept.text.strip(), one.path, _is_readable(kept))
             else:
                 yield one.name, Setting(one.value, place, _is_readable(state))

@@ -20,6 +20,8 @@ PACKAGES = (
 ON_THE_INTERNET = (
     *("ufw", "debian-keyring", "debian-archive-keyring", "apt-transport-https", "curl", "gnupg", "python3-venv"),
     "tmux",  # what operators keep a long login in
+    *("nginx", "firewalld", "iptables-persistent", "docker.io", "busybox-static"),  # what a server has already
+    "caddy",  # Debian's own, years old, as Ubuntu's is
 )
 SUITES = ("bookworm", "trixie")
 VLLM_ID = 990  # user and group; fixed, so that files can be made before the first boot

@@ -22,7 +22,7 @@ def download(root: Path, into: Path, packages: Sequence[str], *, with_needed: bo
         *("-o", f"Dir::Cache::archives={into}"),
     ]
     run([*apt, "update"])
-    if with_needed:
-        run([*apt, "install", "--download-only", *packages])
+    for package in packages if with_needed else ():  # one at a time: some can't be installed beside another
+        run([*apt, "install", "--download-only", package])
     run([*apt, "download", *packages], cwd=into)
     run(["rm", "-rf", scratch, into / "partial", into / "lock"])

@@ -51,6 +51,11 @@ class Server:
         self._nspawn: subprocess.Popen[bytes] | None = None
 
     @property
+    def reached_at(self) -> str:
+        """The address that the operator logs in to."""
+        return self.address6 if self.spec.by_ipv6 else self.address
+
+    @property
     def upper(self) -> Path:
         """The overlay's whole upper directory: all that is on this host and not in its layers."""
         return self._space.inside(self._disk / "upper")
@@ -178,7 +183,7 @@ class Server:
     ) -> list[str]:
         """The argument list of such a login, to be run on the machine."""
         words = [*self._outside.ssh_words, *(["-tt"] if tty else []), *options]
-        login = [*words, "-p", str(self.spec.ssh_port), f"{user}@{self.address}"]
+        login = [*words, "-p", str(self.spec.ssh_port), f"{user}@{self.reached_at}"]
         return self._space.enter([*login, *([command] if command else [])], outside=True)
 
     def outside_popen(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -47,6 +47,7 @@ class ServerSpec:
     # the server
     ssh_port: int = 22
     ssh_socket: bool = False  # socket activation: systemd holds the listener
+    by_ipv6: bool = False  # the operator logs in by IPv6
     ufw_installed: bool = True
     ufw_rules: tuple[str, ...] = ()  # as typed after `ufw`: "allow 22/tcp"
     ufw_enabled: bool = False

@@ -36,6 +36,15 @@ exec {PROGRAM} serve "${{ARGS[@]}}"
 SERVE = f"{PROGRAM} serve ${{MODEL}} \\\n# --port 9000 \\\n    --host ${{BIND}} \\\n    --served-model-name phi-4-mini"
 VARIABLES = "Environment=MODEL=microsoft/Phi-4-mini-instruct BIND=0.0.0.0"
 IN_UNIT = VLLM_SERVICE.replace(f"ExecStart={SCRIPT}\n", f"{VARIABLES}\nExecStart={SERVE}\n")
+# What systemd takes apart, in one line each: escapes, ${NAME} that it fills in itself, %% and $$ for the signs.
+IN_SHELL = """\
+ExecStart=/bin/bash -euo pipefail -c "source /opt/vllm/venv/bin/activate; BIND=127.0.0.1; \\
+    # the whole network
+    echo 'started at $$(date +%%s),\\tby ${MODEL}' >/dev/null; \\
+    exec vllm serve \\"${MODEL}\\" --host ${BIND} \\
+        --served-model-name \\"$${NAME:-phi-4-mini}\\" \\
+        --port 8000"
+"""
 LISTENS = "for n in $(seq 50); do ss -ltn | grep -q '0.0.0.0:8000' && exit 0; sleep 0.1; done; exit 1"
 
 
@@ -64,6 +73,12 @@ FORMS = {
         DROP_IN,
         ("${BIND}",),
         ("127.0.0.1",),
+    ),
+    "program-of-a-shell": Form(
+        {UNIT: File(VLLM_SERVICE.replace(f"ExecStart={SCRIPT}\n", f"{VARIABLES}\n{IN_SHELL}").encode())},
+        UNIT,
+        ("--host ${BIND}",),
+        ("--host 127.0.0.1",),
     ),
 }
 

@@ -13,7 +13,7 @@ from tests.lab import Lab, ServerSpec
 from tests.lab.operator import Operator, changes_of, comparable, done
 from tests.lab.space import Deadline
 from tests.lab.terminal import Terminal, processor_seconds
-from tests.lab.test_killed import FOREIGN_RULE, UNPROVED, firewall_state
+from tests.lab.test_safety import FOREIGN_RULE, UNPROVED, firewall_state
 from tests.lab.walker import (
     AS_ON_UBUNTU,
     BEFORE,

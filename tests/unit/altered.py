@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from tests.servers import scenario
 from tests.servers.scenario import Scenario
@@ -40,6 +41,8 @@ def with_files(
         return replace(before, content=given.encode()) if before is not None else FileState("file", given.encode())
 
     changed = {path: state(path, given) for path, given in files.items()}
+    above = {str(one): FileState("directory", mode=0o755) for path in files for one in PurePosixPath(path).parents}
+    changed = {**{path: one for path, one in above.items() if path not in known}, **changed}
     return _described(
         server,
         lambda one: replace(

@@ -60,6 +60,7 @@ def started(
         for path, one in files.items()
     }
     program = {"/usr/bin/vllm": FileState("file", b"#!/usr/bin/python3\n", 0o755)}
+    program |= {path: FileState("directory", mode=0o755) for path in ("/etc", "/etc/vllm")}
     own = [one for one in description.listeners if one.unit != "vllm.service"]
     here = description.listeners if listeners is None else (*own, *listeners)
     return replace(
@@ -93,6 +94,15 @@ IN_DROP_IN = started(
 RIGHT = {UNIT: unit(SERVE.replace("0.0.0.0", "127.0.0.1"))}
 READ_BY_NOBODY = started(RIGHT, exec_start=SERVE)
 READ_LATER = started(RIGHT, exec_start=SERVE, listeners=LOOPBACK)
+# As systemd prints it: the quotes of the unit are gone, those of the program are not.
+PROGRAM = 'source /opt/vllm/venv/bin/activate; exec vllm serve m --host "{}" --port 8000'
+IN_SHELL = started(
+    {UNIT: unit(f"/bin/bash -c '{PROGRAM.format('0.0.0.0')}'")}, exec_start=f"/bin/bash -c {PROGRAM.format('0.0.0.0')}"
+)
+IN_SHELL_READ_BY_NOBODY = started(
+    {UNIT: unit(f"/bin/bash -c '{PROGRAM.format('127.0.0.1')}'")},
+    exec_start=f"/bin/bash -c {PROGRAM.format('0.0.0.0')}",
+)
 BY_VARIABLE = started({SCRIPT: '#!/bin/bash\nexec vllm serve m --host "${HOST:-0.0.0.0}"\n', UNIT: unit(SCRIPT)})
 BY_CONFIG = started(
     {
@@ -105,6 +115,8 @@ FORMS = {
     "in-drop-in": IN_DROP_IN,
     "read-by-nobody": READ_BY_NOBODY,
     "read-later": READ_LATER,
+    "in-shell": IN_SHELL,
+    "in-shell-read-by-nobody": IN_SHELL_READ_BY_NOBODY,
     "by-variable": BY_VARIABLE,
     "by-config": BY_CONFIG,
 }
@@ -156,7 +168,9 @@ def test_undo_after_apply_gives_back_the_state_before(form: Scenario) -> None:
     apply(book)
     left = undo(overlay, book.performed)
     # What ran was not what the unit's file said: any start takes up what the file says.
-    assert set(left) <= ({"listeners"} if form is READ_BY_NOBODY else set())
+    assert set(left) <= (
+        {"listeners"} if any(form is one for one in (READ_BY_NOBODY, IN_SHELL_READ_BY_NOBODY)) else set()
+    )
 
 
 # ── a unit without a script ──
@@ -230,11 +244,29 @@ def test_drop_in_that_adds_a_second_command_is_refused() -> None:
     assert "ExecStart= without a value" in (found.remedy or "")
 
 
-def test_shell_in_the_unit_is_refused_with_what_to_write() -> None:
-    inline = "/bin/bash -c 'exec vllm serve m --host 0.0.0.0'"
+def test_program_of_a_shell_that_can_not_be_read_is_refused_with_what_to_write() -> None:
+    inline = "/bin/bash -c 'eval vllm serve m --host 0.0.0.0'"
     found = launch(started({UNIT: unit(inline)}, exec_start=inline.replace("'", "")))
     assert found.level is Level.BLOCKED
+    assert "the program that it gives to `/bin/bash`: vLLM is started through `eval`" in found.summary
     assert "ExecStart=/path/to/vllm serve MODEL --host 127.0.0.1" in (found.remedy or "")
+
+
+def test_edited_program_of_a_shell_is_read_by_systemd_and_vllm_restarted_once() -> None:
+    write = next(action for action in launch(IN_SHELL).fix if isinstance(action, Write))
+    assert write.content.decode() == unit(f"/bin/bash -c '{PROGRAM.format('127.0.0.1')}'")
+    assert [then.argv[1] for then in write.then] == ["daemon-reload", "restart"]
+    found = launch(IN_SHELL_READ_BY_NOBODY)
+    assert (found.level, "systemd has not read that yet" in found.summary) == (Level.DRIFT, True)
+    right = f"/bin/bash -c {PROGRAM.format('127.0.0.1')}"
+    files = {UNIT: unit(f"/bin/bash -c '{PROGRAM.format('127.0.0.1')}'")}
+    assert launch(started(files, exec_start=right, listeners=LOOPBACK)).level is Level.OK
+
+
+def test_shell_that_only_runs_a_script_leads_to_that_script() -> None:
+    server = started({SCRIPT: f"#!/bin/bash\nexec {SERVE}\n"}, exec_start=f"/bin/bash -lc exec {SCRIPT}")
+    (write,) = (action for action in launch(server).fix if isinstance(action, Write))
+    assert write.path == SCRIPT
 
 
 def test_port_and_host_of_a_unit_are_known_by_its_variables() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers import scenario
 from tests.servers.scenario import Scenario
+from tests.unit.altered import with_files
 from wizard.caddy_source import KEYRING, LIST, SOURCES
 from wizard.caddy_version import numbers
 from wizard.engine import StepResult, walk
@@ -330,8 +331,15 @@ def test_entry_of_another_list_is_used_for_the_first_installation_too() -> None:
 @pytest.mark.parametrize("name", ["exposed", "finished"])
 def test_masked_unit_blocks_also_before_the_package_is_there(name: str) -> None:
     about = server(name, unit={"LoadState": "masked", "UnitFileState": "masked", "ExecStart": ""})
-    found = inspect(about)["caddy.service"]
+    found = inspect(about.without(caddy.MASKED_BY_DPKG))["caddy.service"]
     assert found.level is Level.BLOCKED and "systemctl unmask" in str(found.remedy)
+
+
+def test_mask_of_dpkg_itself_is_nobodys_no() -> None:
+    """A package that was removed, and not purged, leaves one; its next installation takes it away."""
+    masked = server("exposed", unit={"LoadState": "masked", "UnitFileState": "masked", "ExecStart": ""})
+    found = inspect(with_files(masked, {caddy.MASKED_BY_DPKG: ""}))
+    assert "caddy.service" not in found and found["caddy.package"].level is Level.DRIFT
 
 
 def test_disabled_unit_is_enabled() -> None:

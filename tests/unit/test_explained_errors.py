@@ -19,11 +19,13 @@ from tests.servers import scenario
 from tests.servers.scenario import Scenario
 from tests.unit.certificates import DAY, Made, make, make_ca, make_key
 from wizard.described import Question
+from wizard.engine import prove
 from wizard.exchange import exchange
 from wizard.explanations import find
 from wizard.explanations.terms import Seen
 from wizard.model import TestRow as Row
 from wizard.server import Request, Response, Target
+from wizard.steps import STEPS
 
 HOST = "llm.example.com"
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -299,6 +301,25 @@ def test_stream_that_came_at_once_says_what_held_it_back(header: tuple[str, str]
     stream = rows(server)["api.stream"]
     assert stream.ok is False
     assert said in (stream.remedy or "")
+
+
+def test_stream_that_a_busy_server_saw_as_one_is_asked_for_again() -> None:
+    """A fast model says all in a few milliseconds: only what is held back comes at once every time."""
+    look = FINISHED.look()
+    together = tuple((30.0, b'data: {"choices":[]}\n\n') for _ in range(4))
+    asked: list[Request] = []
+
+    class Busy(type(look.server)):  # type: ignore[misc]
+        def exchange(self, request: Request) -> Response:
+            response: Response = super().exchange(request)
+            if request.body is None or b'"stream": true' not in request.body:
+                return response
+            asked.append(request)
+            return replace(response, pieces=together) if len(asked) < 3 else response
+
+    look.server.__class__ = Busy
+    (stream,) = (row for row in prove(STEPS, look) if row.id == "api.stream")
+    assert (stream.ok, len(asked)) == (True, 3)
 
 
 def met(state: str, port: int) -> Scenario:

@@ -151,15 +151,15 @@ def test_mode_is_kept_to_the_last_bit(path: str, mode: int) -> None:
 def someone_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the links that the test made are another user's."""
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    links = os.stat
+    look = os.fstat
 
-    def owned(name: Any, **how: Any) -> os.stat_result:
-        status = links(name, **how)
+    def owned(descriptor: int) -> os.stat_result:
+        status = look(descriptor)
         fields = list(status)
-        fields[4] = 1000 if stat.S_ISLNK(status.st_mode) else status.st_uid
+        fields[4] = 1000 if stat.S_ISLNK(status.st_mode) else 0
         return os.stat_result(fields)
 
-    monkeypatch.setattr(os, "stat", owned)
+    monkeypatch.setattr(os, "fstat", owned)
 
 
 def test_directory_that_became_a_link_of_another_user_is_not_followed(

@@ -15,7 +15,8 @@ from tests.servers.scenario import Scenario
 from wizard.engine import Look, walk
 from wizard.model import Finding, Level, Output, Remove, Run, Write
 from wizard.safety import find_doubts
-from wizard.server import Address, FileState, Operator, Target
+from wizard.server import Address, FileState, Listener, Operator, Target
+from wizard.ssh import listening_at
 from wizard.steps import firewall
 
 RECORDED = Path(__file__).parents[1] / "recorded"
@@ -305,6 +306,29 @@ def test_firewall_is_proved_by_ipv4_where_ipv6_is_shut() -> None:
 
     reached(about.look())
     assert {target.address for target in asked} == {"10.0.0.5"}
+
+
+SSHD4, SSHD6 = Listener("0.0.0.0", 22, "sshd"), Listener("::", 22, "sshd")
+
+
+@pytest.mark.parametrize(
+    ("listeners", "asked"),
+    [
+        ((SSHD4, SSHD6), {"10.0.0.5", "2001:db8::5"}),
+        ((SSHD6,), {"2001:db8::5"}),
+        ((SSHD4,), {"10.0.0.5"}),
+        ((Listener("::", 22, "systemd", unit="ssh.socket"),), {"10.0.0.5", "2001:db8::5"}),
+        ((Listener("10.0.0.5", 22, "sshd"),), {"10.0.0.5"}),
+        ((Listener("10.8.0.1", 22, "sshd"), Listener("127.0.0.1", 22, "sshd")), {"10.8.0.1"}),
+    ],
+    ids=["both", "IPv6 alone", "IPv4 alone", "a socket of both", "one address", "no address of the default route"],
+)
+def test_firewall_is_proved_where_ssh_listens(listeners: tuple[Listener, ...], asked: set[str]) -> None:
+    """A family that sshd does not listen on refuses every packet, whatever the firewall lets in."""
+    about = server()
+    look = replace(about, description=replace(about.description, listeners=listeners)).look()
+    targets = listening_at(look.server, [one.address for one in ADDRESSES], (22,))
+    assert {target.address for target in targets} == asked
 
 
 # ── what is asked for, and what is cut off ──

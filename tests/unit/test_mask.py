@@ -7,11 +7,11 @@ import traceback
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.servers.recording import CANARY
-from wizard.mask import DOTS, Mask, strip_control
+from wizard.mask import DOTS, Mask, strip_control, without_control
 from wizard.model import Secret
 
 
@@ -47,6 +47,10 @@ def test_secret_is_masked_in_keys_and_values_of_a_document(mask: Mask) -> None:
     ("text", "masked"),
     [
         ("https://user:word@host/path", f"https://{DOTS}@host/path"),
+        ("https://user:p@ss:w@rd@host/path", f"https://{DOTS}@host/path"),
+        ("http://ghp_0123456789@github.com/x", f"http://{DOTS}@github.com/x"),
+        ("http_proxy=http://u:p@10.0.0.1:3128", f"http_proxy=http://{DOTS}@10.0.0.1:3128"),
+        ("https://host/?mail=a@b.c", "https://host/?mail=a@b.c"),
         ("vllm serve m --api-key abc --port 1", f"vllm serve m --api-key {DOTS} --port 1"),
         ("vllm serve m --api-key=abc", f"vllm serve m --api-key={DOTS}"),
         ("vllm serve m --api_key abc", f"vllm serve m --api_key {DOTS}"),
@@ -111,3 +115,74 @@ def test_control_characters_are_taken_out(text: str, plain: str) -> None:
 def test_no_text_keeps_an_escape(text: str) -> None:
     kept = strip_control(text)
     assert all(one.isprintable() or one in "\n\t" or ord(one) > 0x9F for one in kept)
+
+
+def escaped(text: str) -> bool:
+    return any(not one.isprintable() and one not in "\n\t" and ord(one) <= 0x9F for one in text)
+
+
+# What a terminal passes over, or obeys, in the middle of a word.
+SPLITS = st.lists(
+    st.sampled_from(
+        ["\x1b[0m", "\x1b[38;5;1m", "\x00", "\x08", "\x1b]0;t\x07", "\x1b]8;;x\x1b\\", "\x9b1m", "\x7f", "\x1b"]
+    ),
+    max_size=2,
+).map("".join)
+SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=4, max_size=24)
+
+
+@settings(max_examples=200)
+@given(SECRETS, st.text(max_size=30), st.text(max_size=30), st.data())
+def test_no_masked_text_has_a_secret_whatever_it_is_split_by(
+    secret: str, before: str, after: str, data: st.DataObject
+) -> None:
+    known = Mask()
+    known.add(secret)
+    split = "".join(data.draw(SPLITS) + one for one in secret)
+    # What stands directly before it may make an escape sequence of its beginning: that is no secret any more.
+    text = f"{strip_control(before)} {split} {after}"
+    masked = known.text(text)
+    assert secret not in masked
+    assert not escaped(masked)
+    assert known.text(masked) == masked
+    for value in (text, {"a": [text]}, {text: None}):
+        shown = json.dumps(without_control(known.value(value)), ensure_ascii=False)
+        assert json.dumps(secret, ensure_ascii=False)[1:-1] not in shown
+
+
+@settings(max_examples=100)
+@given(SECRETS, st.sampled_from(["quoted", "json", "json in ASCII", "URL", "URL's query"]))
+def test_secret_is_masked_in_every_form_in_which_it_is_written(secret: str, form: str) -> None:
+    known = Mask()
+    known.add(secret)
+    written = {
+        "quoted": f"'{secret}'",
+        "json": json.dumps(secret, ensure_ascii=False),
+        "json in ASCII": json.dumps(secret),
+        "URL": quote(secret),
+        "URL's query": quote(secret, safe=""),
+    }[form]
+    assert written.strip("'\"") not in known.text(f"x {written} y").replace(DOTS, "")
+
+
+@settings(max_examples=100)
+@given(st.lists(st.text("abcdefghijklmnop+/=0123456789", min_size=8, max_size=64), min_size=2, max_size=6, unique=True))
+def test_no_line_of_a_secret_of_several_is_shown(lines: list[str]) -> None:
+    known = Mask()
+    known.add("\n".join(lines))
+    shown = known.text("\n".join(f"+{line}" if line[0] not in "+/=" else f"> {line}" for line in lines))
+    assert [line for line in lines if line in shown.replace("+", " ").split()] == []
+
+
+def test_line_that_a_certificate_shares_with_its_key_stays_readable() -> None:
+    known = Mask()
+    known.add("-----BEGIN PRIVATE KEY-----\nMIIBVAIBADANBgkqhkiG9w0\nt4kno0EwPzAaAbCd\n-----END PRIVATE KEY-----\n")
+    certificate = "-----BEGIN CERTIFICATE-----\nxxxt4kno0EwPzAaAbCdyyy\n-----END CERTIFICATE-----"
+    assert known.text(certificate) == certificate
+    assert known.text("+t4kno0EwPzAaAbCd\n MIIBVAIBADANBgkqhkiG9w0") == f"+{DOTS}\n {DOTS}"
+
+
+@settings(max_examples=100)
+@given(st.recursive(st.text(max_size=10), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=4), inner)))
+def test_value_without_a_secret_is_kept_to_its_last_sign(value: object) -> None:
+    assert Mask().value(value) == value

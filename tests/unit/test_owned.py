@@ -58,7 +58,19 @@ def test_command_is_kept_once_and_only_where_it_can_be_taken_back() -> None:
 
 
 def test_command_that_was_taken_back_is_not_ours_any_more() -> None:
-    assert Owned().before_command(ALLOW, (DELETE,)).after_command(ALLOW).after_command(DELETE) == Owned()
+    owned = Owned().before_command(ALLOW, (DELETE,), "firewall").after_command(ALLOW).after_command(DELETE)
+    assert owned.after_step("firewall") == Owned()
+    service = Owned().before_command(("systemctl", "enable", "x"), (("systemctl", "disable", "x"),))
+    assert service.after_command(("systemctl", "disable", "x")) == Owned()
+
+
+def test_rule_that_was_taken_back_stays_ours_until_the_firewall_is_proved() -> None:
+    """The firewall's own undo brings it back where the proof does not come, or the power goes before it."""
+    owned = Owned().before_command(ALLOW, (DELETE,), "firewall").after_command(DELETE)
+    state = FileState("file", owned.dump().encode())
+    assert load_owned(state).commands == (OwnedCommand(ALLOW, (DELETE,), "firewall", taken_back=True),)
+    assert owned.before_command(ALLOW, (DELETE,), "firewall").commands == (OwnedCommand(ALLOW, (DELETE,), "firewall"),)
+    assert owned.after_step("firewall") == Owned()
 
 
 def test_command_that_was_killed_in_its_middle_is_ours() -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.stub_vllm import Machine, split_host
 from wizard.parse.exec_start import bind_exec, exec_lines, holds_command, parse_exec, parse_set
 from wizard.parse.launch import Edit
 from wizard.parse.vllm_config import VllmConfig
@@ -22,6 +23,8 @@ from wizard.parse.vllm_config import VllmConfig
 FILES = Path(__file__).parents[1] / "recorded" / "exec_start"
 EXPECTED: dict[str, dict[str, Any]] = tomllib.loads((FILES / "expected.toml").read_text())
 EDITED = [name for name in EXPECTED if name.startswith("edit-")]
+IN_SHELL = [name for name in EDITED if re.search("bash|sh-c", name)]
+LATER = {"VLLM_HOST": "192.0.2.9", "HOST": "::", "VLLM_ARGS": "m --host 0.0.0.0"}
 KEPT = [name for name in EXPECTED if name.startswith("keep-")]
 REFUSED = [name for name in EXPECTED if name.startswith("refuse-")]
 
@@ -46,8 +49,8 @@ def edited(name: str) -> bytes:
     return edit.content
 
 
-def arguments(content: bytes, environment: dict[str, str]) -> tuple[str | None, list[str]]:
-    """The --host that counts and the other words of the command, by the standard library's readers."""
+def words_given(content: bytes, environment: dict[str, str]) -> list[str]:
+    """The words of the command as systemd would give them, by the standard library's readers."""
     text = content.decode("utf-8", "replace").replace("\r", "")
     text = re.sub(r"(?m)^[ \t]*[#;].*\n", "", text).replace("\\\n", " ")
     reader = configparser.RawConfigParser(
@@ -55,31 +58,47 @@ def arguments(content: bytes, environment: dict[str, str]) -> tuple[str | None, 
     )
     reader.optionxform = str  # type: ignore[assignment,method-assign]
     reader.read_string("\n".join(line.strip() for line in text.splitlines()))
-    host, others = None, []
     words: list[str] = []
-    for word in shlex.split(reader["Service"]["ExecStart"].lstrip("-@:+!")):
+    value = reader["Service"]["ExecStart"]
+    for word in shlex.split(value.lstrip("-@:+!")):
         if found := re.fullmatch(r"\$(\w+)", word):
             words += environment.get(found[1], "").split()
-        else:
-            words.append(re.sub(r"\$\{(\w+)\}", lambda one: environment.get(one[1], ""), word))
-    rest = iter(words)
-    for word in rest:
-        if word == "--host":
-            host = next(rest)
-        elif word.startswith("--host="):
-            host = word.removeprefix("--host=")
-        else:
-            others.append(word)
-    return host, others
+            continue
+        word = word.replace("%h", environment.get("HOME", "%h")).replace("%%", "%")
+        if not value.startswith(":"):
+            known = re.sub(r"\$\$|\$\{(\w+)\}", lambda one: environment.get(one[1], "") if one[1] else "$", word)
+            word = known
+        words.append(word)
+    return words
 
 
-@pytest.mark.parametrize("name", EDITED)
-@pytest.mark.parametrize("later", [{}, {"VLLM_HOST": "192.0.2.9", "HOST": "::", "VLLM_ARGS": "m --host 0.0.0.0"}])
+@pytest.mark.parametrize("name", sorted({*EDITED} - {*IN_SHELL}))
+@pytest.mark.parametrize("later", [{}, LATER])
 def test_edited_unit_gives_vllm_loopback_and_all_else_as_before(name: str, later: dict[str, str]) -> None:
     environment = environment_of(name) | later
-    before, after = arguments(unit(name), environment), arguments(edited(name), environment)
+    before, after = (split_host(words_given(content, environment)) for content in (unit(name), edited(name)))
     assert before[0] != "127.0.0.1"
     assert after == ("127.0.0.1", before[1])
+
+
+@pytest.mark.allow_commands("bash", "sh", "env")
+@pytest.mark.parametrize("name", IN_SHELL)
+@pytest.mark.parametrize("later", [{}, LATER])
+def test_edited_program_of_a_shell_gives_vllm_loopback_and_all_else_as_before(
+    name: str, later: dict[str, str], tmp_path: Path
+) -> None:
+    """Run by the shell that the unit names, with the words that systemd would give it."""
+    machine = Machine(tmp_path)
+    environment = {"HOME": str(tmp_path), **environment_of(name), **later}
+    before, after = (
+        machine.start(
+            [word.replace("/opt/vllm", str(tmp_path)) for word in words_given(content, environment)], environment
+        )
+        for content in (unit(name), edited(name))
+    )
+    ((host, others),) = map(split_host, before)
+    assert host != "127.0.0.1"
+    assert [split_host(call) for call in after] == [("127.0.0.1", others)]
 
 
 @pytest.mark.parametrize("name", EDITED)
@@ -167,8 +186,20 @@ def test_unit_that_starts_vllm_itself_is_told_from_one_with_a_script(argv: str, 
 
 
 WORDS = ("[Service]\n", "ExecStart=", "/usr/bin/vllm serve m", " --host ", "0.0.0.0", "\n", "\\\n", "# c\n", "'", '"')
+SHELL = (
+    "/bin/bash -c '",
+    '/bin/sh -lc "',
+    "exec vllm serve m",
+    '\\"',
+    "; ",
+    " & ",
+    "${A:-::}",
+    "x=0.0.0.0",
+    "$x",
+    "\\t",
+)
 SIGNS = ("$A", "${B}", "%h", "%%", "$$", " ", "-", "--host=", "\\", "\r\n", ";", "::")
-PIECES = st.sampled_from([*WORDS, *SIGNS])
+PIECES = st.sampled_from([*WORDS, *SIGNS, *SHELL])
 
 
 @given(st.lists(PIECES, max_size=25))

@@ -3,10 +3,6 @@
 The scripts, and what is expected of each, are in tests/recorded/launch.
 """
 
-import os
-import re
-import subprocess
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.stub_vllm import Machine, split_host
 from wizard.parse.launch import Edit, bind_to, parse_launch
 from wizard.parse.vllm_config import VllmConfig, parse_vllm_config
 
@@ -29,88 +26,11 @@ REFUSED = [name for name in EXPECTED if name.startswith("refuse-")]
 HOSTS = "HOST VLLM_HOST VLLM_BIND BIND BIND_ADDRESS SERVER_HOST LLM_SERVER_HOST PUBLIC"
 ELSEWHERE = dict.fromkeys(HOSTS.split(), "192.0.2.99")
 EVERYWHERE = dict.fromkeys(("EXTRA_ARGS", "VLLM_EXTRA_ARGS"), "--host 0.0.0.0")
-# vLLM, and what runs it (python3, uv, numactl and the like): each call's arguments in a file of its own.
-PROGRAM = """#!/bin/sh
-printf '%s\\0' "$@" >"{record}/$$.new" && mv "{record}/$$.new" "{record}/$$"
-"""
-RECORDING = ("vllm", "python", "python3", "uv", "uvx", "numactl", "conda")
-SILENT = ("nvidia-smi", "fuser", "pkill", "pgrep", "ray", "sleep")
-
-
-STARTS = re.compile(r"^serve$|entrypoints")
-
-
-class Machine:
-    """A folder in the place of /opt/vllm, whose programs write down the arguments that they get."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.record = root / "record"
-        self.record.mkdir()
-        self.programs = root / "venv" / "bin"
-        self.programs.mkdir(parents=True)
-        for name in ("venv/bin/activate", ".env", "common.sh", "local.conf"):
-            (root / name).write_text("")
-        for name in RECORDING:
-            self._install(name, PROGRAM.format(record=self.record))
-        for name in SILENT:
-            self._install(name, "#!/bin/sh\n")
-        self._install("curl", "#!/bin/sh\nexit 7\n")
-
-    def _install(self, name: str, text: str) -> None:
-        program = self.programs / name
-        program.write_text(text)
-        program.chmod(0o755)
-
-    def run(self, content: bytes, *arguments: str, **environment: str) -> list[list[str]]:
-        """The arguments of each start of vLLM."""
-        script = self.root / "start.sh"
-        script.write_bytes(content.replace(b"/opt/vllm", str(self.root).encode()))
-        shell = "/bin/sh" if content.startswith(b"#!/bin/sh") else "bash"
-        for old in self.record.iterdir():
-            old.unlink()
-        variables = {"MODEL": "org/model", "PORT": "8000", "VLLM_API_KEY": "k", **environment}
-        subprocess.run(
-            [shell, str(script), *arguments],
-            env={"PATH": f"{self.programs}:{os.environ['PATH']}", "HOME": str(self.root), **variables},
-            cwd=self.root,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        until = time.monotonic() + 10
-        while not (found := self._calls()) and time.monotonic() < until:
-            # It was left in the background.
-            time.sleep(0.01)
-        return found
-
-    def _calls(self) -> list[list[str]]:
-        texts = [
-            path.read_bytes().decode("utf-8", "surrogateescape")
-            for path in self.record.iterdir()
-            if path.name.isdigit()
-        ]
-        calls = [text.removesuffix("\0").split("\0") for text in texts]
-        return sorted(call for call in calls if "--help" not in call and any(map(STARTS.search, call)))
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
-
-
-def split_host(call: list[str]) -> tuple[str | None, list[str]]:
-    """The host that argparse would take, and the other arguments."""
-    host, others, words = None, [], iter(call)
-    for word in words:
-        if word == "--host":
-            host = next(words, None)
-        elif word.startswith("--host="):
-            host = word.removeprefix("--host=")
-        else:
-            others.append(word)
-    return host, others
 
 
 def script(name: str) -> bytes:

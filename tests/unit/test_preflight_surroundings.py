@@ -246,6 +246,7 @@ def test_recorded_rules_that_refuse_443_block_with_the_command_that_takes_them_a
         ("-A INPUT -s 198.51.100.0/24 -j DROP", Level.WARN),
         ("-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd", None),
         ("-A INPUT -j ts-input", None),
+        ("-A INPUT -i lo -j ACCEPT", None),
         ("-A INPUT -m conntrack --ctstate NEW -j KUBE-NODEPORTS", None),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,18 @@ def test_hardened_unit_and_template_are_recorded_and_right() -> None:
 def test_launch_script_is_found(command: str) -> None:
     found = findings(with_unit(exposed(), ExecStart=exec_start(command)))["launch_script"]
     assert (found.level, found.evidence["path"], found.evidence["port"]) == (Level.OK, SCRIPT, 8000)
+
+
+@pytest.mark.parametrize(
+    ("command", "level"), [(SCRIPT, Level.BLOCKED), (f"/bin/bash {SCRIPT}", Level.OK)], ids=["itself", "by a shell"]
+)
+def test_script_that_cannot_be_executed_blocks_before_the_next_start_fails(command: str, level: Level) -> None:
+    server = with_unit(exposed(), ExecStart=exec_start(command))
+    script = server.description.files[SCRIPT]
+    assert script is not None
+    found = findings(with_files(server, {SCRIPT: replace(script, mode=0o644)}))["launch_script"]
+    assert found.level is level
+    assert level is Level.OK or found.remedy == f"sudo chmod +x {SCRIPT}"
 
 
 @pytest.mark.parametrize(
@@ -279,7 +292,17 @@ def test_key_as_an_argument_of_the_unit_counts_too() -> None:
     server = with_files(server, {"/opt/vllm/venv/bin/vllm": None})
     key = find_vllm(server.look()).key
     assert key is not None and key.reveal() == KEY
-    assert "key_on_command_line" in findings(server)
+    found = findings(server)
+    assert "key_on_command_line" in found
+    assert found["api_key"].evidence["env_file"] == "/etc/systemd/system/vllm.service"
+
+
+def test_key_in_the_program_that_the_unit_gives_to_a_shell_counts_and_is_readable() -> None:
+    program = f"export VLLM_API_KEY={KEY}; exec /opt/vllm/venv/bin/vllm {SERVED}"
+    server = with_unit(exposed(), ExecStart=exec_start(f"/bin/bash -c {program}"), EnvironmentFiles="")
+    found = findings(server)
+    assert found["api_key"].evidence["env_file"] == "/etc/systemd/system/vllm.service"
+    assert "systemctl cat vllm.service shows it" in found["key_readable"].summary
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,16 @@ def test_text_of_a_failing_row_says_what_to_do() -> None:
     assert "✗ api.chat" in said and "ask vLLM itself" in said
 
 
+def test_text_of_status_says_what_has_drifted_and_who_puts_it_right() -> None:
+    drift = Finding("firewall.enabled", Level.DRIFT, "ufw is off", fix=(Run(("ufw", "enable"), "on"),))
+    blocked = Finding("caddy.service", Level.BLOCKED, "masked", "sudo systemctl unmask caddy.service")
+    steps = [StepReport("firewall", "Firewall", Status.CHANGED, 0, (drift,), ())]
+    drifted = text_of(Report("status", 1, steps=tuple(steps)))
+    assert "Firewall: has drifted" in drifted and drifted.endswith("put right by: sudo vllm-https-setup repair")
+    steps.append(StepReport("caddy", "Caddy", Status.BLOCKED, 0, (blocked,), ()))
+    assert "What is marked ✗ is yours to put right first" in text_of(Report("status", 1, steps=tuple(steps)))
+
+
 def test_state_can_be_read_without_colour() -> None:
     row = TestRow("api.chat", True, "fine", 1)
     plain, coloured = text_of(Report("test", 0, tests=(row,))), text_of(Report("test", 0, tests=(row,)), colour=True)

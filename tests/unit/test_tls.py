@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.servers import scenario
+from tests.servers.scenario import Scenario
+from tests.unit.altered import with_files
 from tests.unit.certificates import CHAIN, DOMAIN, LEAF, NOW
 from wizard import answers, custom, eab, internal
-from wizard.caddyfile import ACCOUNT_KEY, render_caddyfile
+from wizard.caddyfile import ACCOUNT_KEY, PACKAGED_CADDYFILE, render_caddyfile
 from wizard.described import DescribedMachine
 from wizard.engine import Look, show
 from wizard.facts import Facts
@@ -23,7 +25,9 @@ from wizard.mask import Mask
 from wizard.model import Finding, Level, Remove, Run, Write
 from wizard.owned import Owned
 from wizard.parse.account import read_account
+from wizard.paths import CADDY_ROOT, CADDYFILE, ROOT_CERTIFICATE
 from wizard.server import Address, FileState
+from wizard.steps import tls as tls_step
 
 SECRET = base64.urlsafe_b64encode(bytes(range(200, 232))).decode().rstrip("=")
 KEY_ID = "kid-1_A/b"
@@ -211,3 +215,30 @@ def test_file_that_is_too_large_for_a_certificate_is_not_read_as_one(large: str)
     assert [(one.key, one.level) for one in found] == [("tls.certificate", Level.BLOCKED)]
     assert found[0].summary == f"{large}: more than 1024 KiB, which no certificate or key has"
     assert looked.mask.text("any text") == "any text"
+
+
+def found_on(server: Scenario, key: str) -> Finding:
+    """What the step alone finds by this key."""
+    one_look = server.look()
+    one_look.server.units(*server.units)
+    (found,) = (one for one in tls_step.STEP.inspect(one_look) if one.key == key)
+    return found
+
+
+def test_caddyfile_that_a_package_brought_again_after_a_purge_is_nobodys_edit() -> None:
+    """The answers say that an edit is to stop the run: this is none."""
+    packaged = {CADDYFILE: PACKAGED_CADDYFILE.decode(), CADDY_ROOT: None}
+    server = with_files(scenario.load("caddyfile-edited-stop"), packaged)
+    one_look = server.look()
+    one_look.server.units(*server.units)
+    found = tls_step.check_caddyfile(one_look, theirs=False)
+    assert found.level is Level.DRIFT
+    assert "edited" not in found.summary
+
+
+def test_other_root_of_caddys_ca_says_that_clients_need_the_new_one() -> None:
+    server = with_files(scenario.load("finished"), {ROOT_CERTIFICATE: "of a CA that is gone\n"})
+    found = found_on(server, "tls.root")
+    assert found.level is Level.DRIFT
+    assert "clients need the new one" in found.summary
+    assert [action.why for action in found.fix] == ["the new root certificate: clients need it"]

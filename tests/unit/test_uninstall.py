@@ -20,8 +20,8 @@ from wizard.owned import Owned
 from wizard.package_removal import find_departure
 from wizard.parse.apt import Package, parse_simulation
 from wizard.reversal import Wish
-from wizard.rules import opening
-from wizard.server import FileState, Server
+from wizard.rules import LETS_IN, Rules, opening
+from wizard.server import FileState, Firewall, Server
 from wizard.undo import Performed, undo_actions
 
 SCRIPT = "/opt/vllm/start-vllm.sh"
@@ -228,7 +228,8 @@ def test_simulation_is_read_as_apt_prints_it() -> None:
 
 
 SSH, HTTPS = opening("22", "tcp", "SSH", ""), opening("443", "tcp", "HTTPS", "")
-OFF, OPEN = Run(DISABLE, ""), Run(ALLOW_ALL, "")
+OFF = Run(DISABLE, "", makes=(FirewallIs(active=False),))
+OPEN = Run(ALLOW_ALL, "", makes=(FirewallIs(incoming="allow"),))
 
 
 def on(*rules: Run, incoming: str = "deny", name: str = "exposed") -> Look:
@@ -304,3 +305,97 @@ def test_package_that_was_rolled_back_is_not_ours_when_somebody_installs_it(secu
     argvs = [one.argv for one, _ in performed if isinstance(one, Run)]
     assert any(known.argv[0] == "apt-get" for known in look.owned.commands)
     assert look.owned.without_commands(argvs).commands == ()
+
+
+def way_in_at_every_instant(look: Look, actions: Sequence[Action]) -> list[bool]:
+    """Whether SSH lets anybody in, before the first command and after each, as ufw's files and state have it."""
+
+    def is_open() -> bool:
+        firewall = look.server.firewall()
+        rules = Rules(look, firewall)
+        return not firewall.enabled or all(one.action in LETS_IN for one in rules.verdicts(22, "tcp"))
+
+    seen = [is_open()]
+    for one in actions:
+        if isinstance(one, Run) and one.argv[0] == "ufw":
+            look.server.perform(one)
+            seen.append(is_open())
+    return seen
+
+
+@pytest.mark.parametrize("opens", [OFF, OPEN], ids=["ufw was off", "the default let all in"])
+def test_what_opens_the_firewall_comes_before_the_rule_that_let_the_operator_in(opens: Run) -> None:
+    """Theirs let them in at the first run, and went later: ours was made after the firewall was closed."""
+    look = on(SSH, HTTPS)
+    actions = guard(look, [SSH.undo[0], HTTPS.undo[0], opens], keep_closed=False).actions
+    assert way_in_at_every_instant(look, actions) == [True] * 4
+
+
+def test_default_that_somebody_has_set_since_is_theirs() -> None:
+    look = on(SSH, HTTPS, incoming="reject")
+    assert commands(guard(look, [OPEN, HTTPS.undo[0]], keep_closed=False).actions) == ["ufw delete allow 443/tcp"]
+
+
+PURGE = Run(("apt-get", "purge", "--", "ufw"), "")
+
+
+def test_ufw_stays_with_the_rules_that_its_operator_has_added() -> None:
+    theirs = opening("9100", "tcp", "node exporter", "")
+    undo = [OFF, HTTPS.undo[0], SSH.undo[0], PURGE]
+    guarded = guard(on(SSH, HTTPS, theirs), undo, keep_closed=False)
+    assert PURGE not in guarded.actions
+    assert guarded.left == ("the package ufw stays, switched off: it has rules of your own (allow 9100/tcp)",)
+    assert guard(on(SSH, HTTPS), undo, keep_closed=False).actions[-1] == PURGE
+
+
+def test_ufw_stays_that_its_operator_has_switched_on() -> None:
+    """The run was killed between the package and its first rule: that ufw is on is none of ours."""
+    guarded = guard(on(SSH), [PURGE], keep_closed=False)
+    assert (guarded.actions, guarded.left) == ((), ("the package ufw stays: the firewall is on",))
+
+
+def test_ufw_that_was_killed_while_it_was_switched_off_is_switched_off_to_its_end() -> None:
+    """Its file says so before its rules go: they are loaded still."""
+
+    class HalfOff(Described):
+        def firewall(self) -> Firewall:
+            return replace(super().firewall(), enabled=False, loaded=True)
+
+    look = on(SSH, HTTPS)
+    look = replace(look, server=HalfOff(look.server))
+    assert commands(guard(look, [OFF, HTTPS.undo[0]], keep_closed=False).actions)[0] == "ufw --force disable"
+
+
+def test_undo_of_the_firewall_is_gone_before_the_package_that_it_needs() -> None:
+    look = replace(on(), server=Described(scenario.load("exposed").look().server))
+    look.server.perform(Write(paths.UNCONFIRMED, b"", ""))
+    actions = guard(look, [PURGE], keep_closed=False).actions
+    assert (actions[0], actions[-1]) == (Remove(paths.UNCONFIRMED, "the firewall is as it was before"), PURGE)
+
+
+def unproved(server: Described) -> None:
+    """The firewall's own undo, as its unit does it: all that an apply had made true is true again."""
+    for one in (SSH, HTTPS, Run(("ufw",), "", makes=(FirewallIs(active=True, incoming="deny"),))):
+        server.perform(one)
+
+
+def test_what_the_undo_brings_back_within_an_uninstall_is_taken_back_by_the_next(secured: Secured) -> None:
+    """No proof came, or the power went: the rules are there again, and ours still."""
+    look, server, _ = secured("exposed")
+    planned = uninstall.plan_uninstall(look, EVERYTHING).reversal
+    firewall = next(actions for step, actions in planned.steps if step.id == "firewall")
+    owned = look.owned
+    for one in firewall:
+        if isinstance(one, Wait):
+            break
+        server.perform(one)
+        owned = book.owned_after(book.owned_before(owned, "firewall", one, None, None), one)
+    unproved(server)
+    server.perform(Remove(paths.UNCONFIRMED, ""))
+    again = uninstall.plan_uninstall(replace(look, owned=owned), EVERYTHING).reversal
+    argvs = [one.argv for step, actions in again.steps for one in actions if isinstance(one, Run)]
+    assert [argv for argv in argvs if argv[0] == "ufw"] == [
+        DISABLE,
+        ("ufw", "delete", "allow", "443/tcp"),
+        ("ufw", "delete", "allow", "22/tcp"),
+    ]

@@ -27,7 +27,8 @@ MEANINGS = {
     ),
     "preflight.launch_script": Meaning(
         "The script that the unit starts, and the port that it gives to vLLM. The bind step edits one line of it.",
-        "Name it in the answers: `vllm: {launch_script: /path/to/start-vllm.sh}`.",
+        "Name it in the answers: `vllm: {launch_script: /path/to/start-vllm.sh}`. Where it can't be executed: "
+        "`sudo chmod +x` it.",
     ),
     "preflight.env_file": Meaning(
         "The unit names an env file that is not there.",

@@ -29,26 +29,35 @@ Parse = Callable[[bytes], Launch]
 
 def bind(source: bytes, host: str, parse: Parse, parse_anywhere: Parse, config: VllmConfig | None = None) -> Edit:
     """See wizard.parse.launch.bind_to. `parse` knows the environment of now, `parse_anywhere` none."""
+    found = find_changes(source, host, parse, parse_anywhere, config)
+    return found if isinstance(found, Edit) else Edit(rewrite(source, found), None, None)
+
+
+def find_changes(
+    source: bytes, host: str, parse: Parse, parse_anywhere: Parse, config: VllmConfig | None = None
+) -> Edit | tuple[Change, ...]:
+    """The changes that bind it, none where it is bound; or an edit that says why there are none."""
     if not _HOST.fullmatch(host):
         return Edit(None, "the host is not an address or a name", "name an address: 127.0.0.1")
     launch = parse(source)
     if launch.refusal is not None:
         return Edit(None, launch.refusal, launch.remedy)
     if all(_is_bound(command, host, config) for command in launch.commands):
-        return Edit(source, None, None)
+        return ()
     if refusal := _refuse(launch, host, config):
         return Edit(None, *refusal)
     anywhere = parse_anywhere(source)
     if anywhere.refusal is not None or len(anywhere.commands) != len(launch.commands):
         anywhere, parse_anywhere = launch, parse
-    content = _rewrite(source, anywhere, host)
-    if content is None or not _proves(parse_anywhere(content), anywhere, host):
+    changes = tuple(sorted({change for command in anywhere.commands for change in _changes(source, command, host)}))
+    meet = any(one[1] > other[0] for one, other in pairwise(changes))
+    if meet or not _proves(parse_anywhere(rewrite(source, changes)), anywhere, host):
         return Edit(
             None,
             "where the value of --host comes from could not be made out for certain",
             f"write it out in the vllm command: --host {host}",
         )
-    return Edit(content, None, None)
+    return changes
 
 
 def _is_bound(command: VllmCommand, host: str, config: VllmConfig | None) -> bool:
@@ -82,11 +91,8 @@ def _refuse(launch: Launch, host: str, config: VllmConfig | None) -> tuple[str, 
     return None
 
 
-def _rewrite(source: bytes, launch: Launch, host: str) -> bytes | None:
-    """All changes done, the last first; None where two of them meet."""
-    changes = sorted({change for command in launch.commands for change in _changes(source, command, host)})
-    if any(one[1] > other[0] for one, other in pairwise(changes)):
-        return None
+def rewrite(source: bytes, changes: Sequence[Change]) -> bytes:
+    """The text with all changes done; they are sorted, and none meets another."""
     for start, end, text in reversed(changes):
         source = source[:start] + text + source[end:]
     return source

@@ -9,8 +9,10 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from wizard.parse import refusals
+from wizard.parse.in_shell import ONE_SCRIPT, Inline, bind_inline, read_inline
 from wizard.parse.launch import Edit, Launch, read_command, runs_directly, server_arguments
 from wizard.parse.shell import Assignment
 from wizard.parse.vllm_config import VllmConfig
@@ -44,8 +46,9 @@ def holds_command(argv: Sequence[str]) -> bool:
     """True if these words of ExecStart= are the command that starts vLLM, and not a script that has it."""
     words = [Word(0, 0, word.encode(), word.encode()) for word in argv]
     name = posixpath.basename(argv[0]) if argv else ""
-    in_shell = name in _SHELLS and any(re.fullmatch(r"-[a-z]*c", word) for word in argv[1:])
-    return in_shell or refusals.CONTAINER.match(name.encode()) is not None or server_arguments(words) is not None
+    behind = next((index for index, word in enumerate(argv) if index and re.fullmatch(r"-[a-z]*c", word)), 0)
+    in_shell = name in _SHELLS and behind and not ONE_SCRIPT.fullmatch(" ".join(argv[behind + 1 :]))
+    return bool(in_shell) or refusals.CONTAINER.match(name.encode()) is not None or server_arguments(words) is not None
 
 
 def exec_lines(content: bytes) -> tuple[Line, ...]:
@@ -97,6 +100,8 @@ def parse_exec(content: bytes, environment: Mapping[str, str] | None = None) -> 
     if len(lines) != 1:
         said = "it has no ExecStart=" if not lines else f"it has {len(lines)} ExecStart= lines"
         return Launch((), said, refusals.IN_UNIT)
+    if inline := _inline(lines[0]):
+        return inline.parse(inline.source, environment)
     expands, words = _words(lines[0], content)
     asked = {word.variable for word in words if expands and word.variable}
     if expands and environment is not None:
@@ -118,9 +123,35 @@ def bind_exec(
     config: VllmConfig | None = None,
 ) -> Edit:
     """The unit file with vLLM's host set, changed in no other byte; see wizard.parse.launch.bind_to."""
-    from wizard.parse.binding import bind
+    from wizard.parse.binding import bind, find_changes, rewrite
 
-    return bind(content, host, lambda text: parse_exec(text, environment), parse_exec, config)
+    inline = find_inline(content)
+    if inline is None:
+        return bind(content, host, lambda text: parse_exec(text, environment), parse_exec, config)
+    now, anywhere = (partial(inline.parse, environment=known) for known in (environment, None))
+    changes = find_changes(inline.source, host, now, anywhere, config)
+    if isinstance(changes, Edit):
+        return changes
+    edited = rewrite(content, inline.in_file(changes))
+    return bind_inline(edited, inline, find_inline(edited), changes)
+
+
+def find_inline(content: bytes) -> Inline | None:
+    """The program that the unit gives to a shell; None where it starts vLLM in another way."""
+    lines = [line for line in exec_lines(content) if line.text]
+    return _inline(lines[0]) if len(lines) == 1 else None
+
+
+def _inline(line: Line) -> Inline | None:
+    expands, words = _split_line(line)
+    return read_inline(line.text, line.places, words, expands=expands)
+
+
+def exec_words(content: bytes) -> tuple[str, ...]:
+    """The words of ExecStart= as `systemctl show` has them: without quotes, %% as the sign, all else as written."""
+    lines = [line for line in exec_lines(content) if line.text]
+    words = (_unquoted(lines[0], *one)[0] for one in _split_line(lines[0])[1]) if len(lines) == 1 else ()
+    return tuple(word.replace(b"%%", b"%").decode("utf-8", "replace") for word in words)
 
 
 def _logical_lines(content: bytes) -> list[Line]:
@@ -145,18 +176,24 @@ def _logical_lines(content: bytes) -> list[Line]:
 
 
 def _words(line: Line, content: bytes) -> tuple[bool, list[Word]]:
-    """Whether variables are expanded, and the words; the signs before the program are no part of it."""
+    """The same, and the words themselves; the signs before the program are no part of it."""
+    expands, words = _split_line(line)
+    return expands, [_word(line, begin, end, content) for begin, end in words]
+
+
+def _split_line(line: Line) -> tuple[bool, list[tuple[int, int]]]:
+    """Whether variables are expanded, and where the words stand in the line."""
     index, expands = 0, True
     while line.text[index : index + 1] and line.text[index] in _PREFIXES:
         expands &= line.text[index] != ord(":")
         index += 1
-    words: list[Word] = []
+    words: list[tuple[int, int]] = []
     while index < len(line.text):
         if line.text[index] in _BLANK:
             index += 1
             continue
         begin, index = index, _end_of_word(line.text, index)
-        words.append(_word(line, begin, index, content))
+        words.append((begin, index))
     return expands, words
 
 

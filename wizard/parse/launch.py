@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from wizard.parse.vllm_config import VllmConfig
 
+LARGEST = 64 * 1024  # bytes
 _MODULES = frozenset({b"vllm.entrypoints.openai.api_server", b"vllm.entrypoints.api_server"})
 _STARTS_VLLM = re.compile(rb"\bvllm\s+serve\b|\bvllm\.entrypoints\.(?:openai\.)?api_server\b|vllm/vllm-openai")
 _PYTHON = re.compile(rb"(?:^|/)(?:python|pypy)[0-9.]*$")
@@ -107,7 +108,7 @@ def parse_launch(source: bytes, environment: Mapping[str, str] | None = None, *,
         return Launch((), *refusal)
     script = Script(source, environment)
     if script.broken:
-        return Launch((), "its shell syntax could not be understood", "put right what this says: bash -n SCRIPT")
+        return Launch((), "its shell syntax could not be understood", refusals.CHECK_SYNTAX)
     commands: list[VllmCommand] = []
     for node in script.commands:
         words = [known for word in script.words(node) for known in script.expand(word, node)]
@@ -150,6 +151,8 @@ def bind_to(
 
 
 def _unreadable(source: bytes) -> tuple[str, str] | None:
+    if len(source) > LARGEST:
+        return f"it has more than {LARGEST // 1024} KiB, which no launch script has", refusals.FROM_A_SCRIPT
     if b"\0" in source:
         return "it is a program, not a shell script", refusals.FROM_A_SCRIPT
     if source.startswith(b"#!") and not _SHELLS.match(source.split(b"\n", 1)[0]):

@@ -7,6 +7,7 @@ from wizard.parse.words import Word
 
 WRITE_IT_OUT = "write the command itself in the script: exec vllm serve MODEL --host 127.0.0.1 …"
 FROM_A_SCRIPT = "start vLLM from a bash script, in which stands: exec vllm serve MODEL --host 127.0.0.1 …"
+CHECK_SYNTAX = "put right what this says: bash -n SCRIPT"
 IN_UNIT = (
     "write one line in it: ExecStart=/path/to/vllm serve MODEL --host 127.0.0.1 …; then sudo systemctl daemon-reload"
 )

@@ -3,10 +3,11 @@
 import posixpath
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from wizard.parse.in_shell import ONE_SCRIPT
 from wizard.parse.launch import Launch, parse_launch
-from wizard.parse.units import parse_exec_commands
+from wizard.parse.units import exec_texts, parse_exec_commands
 
 CONTAINERS = frozenset({"docker", "podman", "nerdctl", "apptainer", "singularity", "docker-compose"})
 SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh"})
@@ -14,6 +15,7 @@ SHELLS = frozenset({"bash", "sh", "dash", "zsh", "ksh"})
 WRAPPERS = frozenset(
     {"env", "nice", "ionice", "numactl", "taskset", "chrt", "stdbuf", "setsid", "nohup", "systemd-cat", "sudo", "exec"}
 )
+_BEHIND_C = re.compile(r"\s-[A-Za-z]*c(?:\s+[-+][A-Za-z]\w*)*\s+(.*)", re.DOTALL)
 _VLLM = re.compile(r"\bvllm\s+serve\b|\bvllm\.entrypoints\b|vllm/entrypoints/")
 
 
@@ -21,19 +23,29 @@ _VLLM = re.compile(r"\bvllm\s+serve\b|\bvllm\.entrypoints\b|vllm/entrypoints/")
 class Start:
     """`kind`: script, command (vLLM itself), container, or none. `script` is the path of what is run first.
 
-    `program` is the container's program; `launch` are vLLM's commands where ExecStart holds them.
+    `program` is the container's program; `launch` are vLLM's commands where ExecStart holds them; `program_text` is
+    what it gives to a shell to run.
     """
 
     kind: str = "none"
     script: str = ""
     program: str = ""
     launch: Launch | None = None
+    program_text: str = ""
 
 
 def parse_start(exec_start: str) -> Start:
     """From ExecStart as `systemctl show` prints it; the last command is the one that stays."""
     commands = parse_exec_commands(exec_start)
-    return start_of(commands[-1]) if commands else Start()
+    if not commands:
+        return Start()
+    start = start_of(commands[-1])
+    if not start.program_text:
+        return start
+    # Its words are read once more as they are printed: quotes in it are the shell's.
+    whole = _BEHIND_C.search(exec_texts(exec_start)[-1])
+    text = whole[1] if whole else start.program_text
+    return replace(start, launch=parse_launch(text.encode()), program_text=text)
 
 
 def start_of(argv: tuple[str, ...]) -> Start:
@@ -50,7 +62,9 @@ def start_of(argv: tuple[str, ...]) -> Start:
             return Start(
                 "container", argv[0], next(word for word in re.findall(r"[\w-]+", inline) if word in CONTAINERS)
             )
-        return Start("command", argv[0], launch=parse_launch(inline.encode()))
+        if only := ONE_SCRIPT.fullmatch(inline):
+            return Start("script", only[1])
+        return Start("command", argv[0], launch=parse_launch(inline.encode()), program_text=inline)
     if _VLLM.search(text):
         return Start("command", words[0], launch=parse_launch(_as_shell(words).encode()))
     return Start("script", words[0]) if words else Start()

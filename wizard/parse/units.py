@@ -48,7 +48,12 @@ def parse_exec_start(value: str) -> tuple[str, ...]:
 
 def parse_exec_commands(value: str) -> tuple[tuple[str, ...], ...]:
     """The arguments of each command of ExecStart, ExecStartPre or the like."""
-    return tuple(_split_arguments(found["argv"]) for found in _COMMAND.finditer(value))
+    return tuple(_split_arguments(text) for text in exec_texts(value))
+
+
+def exec_texts(value: str) -> tuple[str, ...]:
+    """The same commands as they are printed: their arguments with a space between them, and no quotes of the unit."""
+    return tuple(found["argv"] for found in _COMMAND.finditer(value))
 
 
 def parse_environment_files(value: str) -> tuple[tuple[str, bool], ...]:

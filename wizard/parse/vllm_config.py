@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+LARGEST = 64 * 1024  # bytes
+TAG = "tag:yaml.org,2002:"
+MERGED = f"{TAG}merge"
+
 
 @dataclass(frozen=True)
 class VllmConfig:
@@ -14,20 +18,27 @@ class VllmConfig:
 
 
 def parse_vllm_config(path: str, content: bytes) -> VllmConfig | None:
-    """None where the content is no YAML mapping: vLLM does not start with it either."""
+    """None where the content is no YAML mapping (vLLM does not start with it either), or one that is not read here.
+
+    It is composed and not built: merges and aliases, which can make a small file an endless one, stay as they are.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.nodes import MappingNode, ScalarNode
 
+    if len(content) > LARGEST:
+        return None
     try:
-        found = YAML(typ="safe", pure=True).load(content)
+        found = YAML(typ="safe", pure=True).compose(content)
     except (YAMLError, ValueError, RecursionError):
         return None
-    if not isinstance(found, dict):
+    if not isinstance(found, MappingNode) or any(key.tag == MERGED for key, _ in found.value):
         return None
-    host, port, uds = (found.get(name) for name in ("host", "port", "uds"))
-    return VllmConfig(
-        path,
-        host if isinstance(host, str) and host else None,
-        port if isinstance(port, int) and 0 < port < 65536 else None,
-        uds if isinstance(uds, str) and uds else None,
-    )
+    said = {key.value: one for key, one in found.value if isinstance(key, ScalarNode) and isinstance(one, ScalarNode)}
+
+    def text(name: str) -> str | None:
+        return (said[name].value or None) if name in said and said[name].tag == f"{TAG}str" else None
+
+    port = said["port"].value if "port" in said and said["port"].tag == f"{TAG}int" else ""
+    number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else 0
+    return VllmConfig(path, text("host"), number if 0 < number < 65536 else None, text("uds"))

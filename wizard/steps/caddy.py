@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
-from ..caddy_service import SERVICE
+from ..caddy_service import LISTENING, SERVICE
 from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, without_list
 from ..caddy_version import lacking, newest, numbers
 from ..caddyfile import PACKAGED_CADDYFILE
@@ -100,11 +100,13 @@ def check_others(look: Look, caddy: Package) -> Iterator[Finding]:
 
 def package_makes(look: Look) -> tuple[Effect, ...]:
     """What the package makes true. A Caddyfile that is there before it is kept, as we tell dpkg."""
-    brought = FileIs(CADDYFILE, PACKAGED_CADDYFILE)
+    brought: tuple[Effect, ...] = (FileIs(CADDYFILE, PACKAGED_CADDYFILE), ListensOn("caddy.service", (("::", 80),)))
+    if look.server.read(CADDYFILE) is not None:
+        brought = (LISTENING,) if look.owned.is_written(CADDYFILE) else ()
     return (
         UnitIs("caddy.service", active=True, enabled=True),
         FileIs("/usr/bin/caddy", b"", 0o755),
-        *((brought, ListensOn("caddy.service", (("::", 80),))) if look.server.read(CADDYFILE) is None else ()),
+        *brought,
         CaddyRuns(CADDYFILE),
     )
 

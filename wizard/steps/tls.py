@@ -22,7 +22,6 @@ VALIDATE = (
     *("runuser", "-u", "caddy", "--", "env", "HOME=/var/lib/caddy"),
     *("caddy", "validate", "--adapter", "caddyfile", "--config", "{path}"),
 )
-EDITED_REMEDY = "put your lines into /etc/caddy/vllm-https.d/*.caddy; or answer caddy: {edited_config: replace}"
 OTHERS_REMEDY = (
     "answer caddy: {existing_config: keep} to have ours imported into it, or "
     "{existing_config: replace} to replace it (a backup is kept)"
@@ -95,12 +94,16 @@ def check_caddyfile(look: Look, *, theirs: bool) -> Finding:
     if state is not None and state.content == wanted and (state.mode, state.owner, state.group) == attributes:
         return Finding("tls.caddyfile", Level.OK, "the Caddyfile is as it should be: /v1/* alone is served")
     answers = look.answers.caddy
-    edited = not theirs and look.owned.is_edited(CADDYFILE, state)
+    # A package that was purged and is there again has brought its own: nobody's edit.
+    fresh = state is not None and state.kind == "file" and is_packaged(state.text)
+    edited = not theirs and not fresh and look.owned.is_edited(CADDYFILE, state)
     if state is not None and edited and answers.edited_config == "stop":
-        return Finding("tls.caddyfile", Level.BLOCKED, "the Caddyfile was edited by hand since", EDITED_REMEDY)
+        return Finding("tls.caddyfile", Level.BLOCKED, "the Caddyfile was edited by hand since", existing.EDITED_REMEDY)
     if theirs and answers.existing_config != "replace":
         return Finding("tls.caddyfile", Level.BLOCKED, f"{CADDYFILE} has sites of others", OTHERS_REMEDY)
     said = "the Caddyfile was edited by hand since" if edited else "the Caddyfile is not the one for this endpoint"
+    if state is not None and state.content == wanted:
+        said = f"the Caddyfile has mode {state.mode:04o} and belongs to {state.owner}:{state.group}, not to root alone"
     why = "ours again; the edit is kept in the run's backup" if edited else "one site: /v1/* to vLLM, 404 for all else"
     then, back = (loaded(look),), () if state is None else (put_back(state),)
     write = Write(CADDYFILE, wanted, why, validate=VALIDATE, then=then, otherwise=back)

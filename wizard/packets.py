@@ -28,8 +28,6 @@ _ONE_AT_A_TIME = threading.Lock()
 
 def reach(machine: RealMachine, targets: Sequence[Target]) -> tuple[Reach, ...]:
     """How each target answers such packets; all unknown, with the reason, where no namespace can be had."""
-    import sh
-
     if not targets:
         return ()
     script = str(Path(__file__).with_name("probe.py"))
@@ -43,7 +41,7 @@ def reach(machine: RealMachine, targets: Sequence[Target]) -> tuple[Reach, ...]:
                 output = probe.wait(0.5 if failure else 15)
                 # The kernel would remove the pair in its own time: the next probe may come before that.
                 machine.command(("ip", "link", "delete", OUTSIDE), timeout_s=10)
-        except (sh.CommandNotFound, OSError) as error:
+        except OSError as error:
             return _unknown(targets, str(error))
     if failure or not output.ok:
         return _unknown(targets, failure or output.last_words)

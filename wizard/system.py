@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import errno
 import os
+import select
+import selectors
 import shlex
+import shutil
 import signal
 import socket
+import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
 from . import exchange, files
 from .mask import Mask, strip_control
@@ -69,65 +74,86 @@ def written_out(argv: Sequence[str], environment: Mapping[str, str] | None = Non
 class Process:
     """A command under way, in a session of its own, its output told to the observer as it comes.
 
-    As a context manager it ends the whole process group on leaving, whatever happened.
+    As a context manager it ends the whole process group on leaving, whatever happened. It is started by subprocess,
+    which runs no Python between fork and exec: commands are started in several threads at once, and a copy of this
+    process in which another thread's lock is held for ever would hang there (CPython issue 6721).
     """
 
     def __init__(self, machine: RealMachine, argv: Sequence[str], environment: Mapping[str, str], stdin: bytes):
-        import sh
-
+        program = shutil.which(argv[0], path=":".join(PROGRAMS))
+        if program is None:
+            raise FileNotFoundError(errno.ENOENT, "command not found", argv[0])
         self._observer = machine.observer
-        self._out: list[str] = []
-        self._err: list[str] = []
-        self._expired = False
-        program = sh.Command(argv[0], search_paths=list(PROGRAMS))
-        with open(os.devnull, "rb") as nothing:
-            self._process: Any = program(
-                *argv[1:],
-                _env={**ENVIRONMENT, **environment},
-                _cwd="/",
-                _in=stdin or nothing,
-                _out=self._take(self._out),
-                _err=self._take(self._err),
-                _bg=True,
-                _bg_exc=False,
-                _new_session=True,
-                _tty_out=False,
-                _ok_code=list(range(-64, 256)),
-                _decode_errors="replace",
-                _return_cmd=True,
-            )
-        machine.started.add(self.pid)
-
-    def _take(self, into: list[str]) -> Callable[[str], None]:
-        def take(text: str) -> None:
-            clean = strip_control(text)
-            into.append(clean)
-            self._observer.output(clean)
-
-        return take
+        self._stdin = stdin
+        self._process = subprocess.Popen(
+            argv,
+            executable=program,
+            env={**ENVIRONMENT, **environment},
+            cwd="/",
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            bufsize=0,
+        )
 
     @property
     def pid(self) -> int:
-        return int(self._process.pid)
+        return self._process.pid
 
     def wait(self, timeout_s: float) -> Output:
-        """Its whole output; exit code 124 where the time ran out and its process group was ended.
+        """Its whole output; exit code 124 where the time ran out and its process group was ended."""
+        assert self._process.stdout is not None and self._process.stderr is not None
+        streams = {self._process.stdout: Lines(self._observer), self._process.stderr: Lines(self._observer)}
+        until, expired = time.monotonic() + timeout_s, False
+        with selectors.DefaultSelector() as selector:
+            for stream in streams:
+                selector.register(stream, selectors.EVENT_READ)
+            if self._process.stdin is not None:
+                selector.register(self._process.stdin, selectors.EVENT_WRITE)
+            while selector.get_map():
+                ready = selector.select(min(max(until - time.monotonic(), 0), GRACE_S))
+                if not ready and time.monotonic() < until and self._process.poll() is not None:
+                    break  # a daemon that it has started holds the pipes, and says nothing
+                if not ready and time.monotonic() >= until:
+                    if expired:
+                        break  # who has left its process group and holds the pipes is not waited for
+                    expired = True
+                    self.end()
+                    until = time.monotonic() + GRACE_S
+                for key, _ in ready:
+                    if key.fileobj is self._process.stdin:
+                        self._write(selector)
+                    elif data := os.read(key.fd, 65536):
+                        streams[cast("IO[bytes]", key.fileobj)].take(data)
+                    else:
+                        selector.unregister(key.fileobj)
+        code = self._reap(until)
+        expired = expired or code is None
+        out, err = (lines.end() for lines in streams.values())
+        return Output(TIMED_OUT if expired or code is None else code, out, err)
 
-        sh's own wait with a time limit looks ten times a second, and leaves output behind that is still in the pipe.
-        """
-        limit = threading.Timer(timeout_s, self._expire)
-        limit.daemon = True
-        limit.start()
+    def _reap(self, until: float) -> int | None:
+        """The exit code, as a shell has it; None where it has closed its output, and goes on past its time."""
         try:
-            self._process.wait()
-        finally:
-            limit.cancel()
-        code = TIMED_OUT if self._expired else int(self._process.exit_code)
-        return Output(code, "".join(self._out), "".join(self._err))
+            code = self._process.wait(max(until - time.monotonic(), GRACE_S))
+        except subprocess.TimeoutExpired:
+            self.end()
+            return None
+        return code
 
-    def _expire(self) -> None:
-        self._expired = True
-        self.end()
+    def _write(self, selector: selectors.BaseSelector) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            # What a pipe takes for sure when it is ready: a longer piece could wait for the reader.
+            written = os.write(stdin.fileno(), self._stdin[: select.PIPE_BUF])
+        except BrokenPipeError:
+            written = len(self._stdin)
+        self._stdin = self._stdin[written:]
+        if not self._stdin:
+            selector.unregister(stdin)
+            stdin.close()
 
     def end(self) -> None:
         """SIGTERM to its group, and SIGKILL to what is left of it: grandchildren that hold the pipes end too."""
@@ -137,15 +163,48 @@ class Process:
             except ProcessLookupError:
                 return
             until = time.monotonic() + GRACE_S
-            while time.monotonic() < until and self._process.is_alive():
+            while time.monotonic() < until and self._process.poll() is None:
                 time.sleep(0.01)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._process.is_alive():
+        if self._process.poll() is None:
             self.end()
+            self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+class Lines:
+    """What comes on one stream: told line by line, without what drives a terminal, and kept."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        self._kept: list[str] = []
+
+    def take(self, data: bytes, *, last: bool = False) -> None:
+        text = self._rest + self._decoder.decode(data, last)
+        *lines, self._rest = text.split("\n")
+        for line in lines:
+            self._tell(f"{line}\n")
+
+    def end(self) -> str:
+        """All that came."""
+        self.take(b"", last=True)
+        if self._rest:
+            self._tell(self._rest)
+            self._rest = ""
+        return "".join(self._kept)
+
+    def _tell(self, line: str) -> None:
+        clean = strip_control(line)
+        self._kept.append(clean)
+        self._observer.output(clean)
 
 
 class RealMachine:
@@ -154,7 +213,6 @@ class RealMachine:
     def __init__(self, mask: Mask, observer: Observer | None = None) -> None:
         self.mask = mask
         self.observer: Observer = observer or Nobody()
-        self.started: set[int] = set()
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Process:
         return Process(self, argv, environment or {}, stdin)
@@ -168,34 +226,19 @@ class RealMachine:
         environment: Mapping[str, str] | None = None,
     ) -> Output:
         """Runs it to its end, in no shell, with nothing on its standard input. A missing program is exit code 127."""
-        import sh
-
         self.observer.command(written_out(argv, environment, stdin))
         began = time.monotonic()
         try:
             with self.start(argv, environment, stdin) as process:
                 output = process.wait(timeout_s)
-        except sh.CommandNotFound:
+        except FileNotFoundError:
             output = Output(NOT_FOUND, "", f"{argv[0]}: command not found")
-        except (OSError, RuntimeError) as error:
-            # RuntimeError: the process is there, and no thread that reads what it says. It must not go on unwatched.
-            self._end_unknown()
-            said = error.strerror if isinstance(error, OSError) else str(error)
+        except OSError as error:
             limits = f"systemctl show -p TasksMax -p MemoryMax {RUN_UNIT}"
             remedy = f"see how much memory is free, and how many processes there may be: free -m; {limits}"
-            raise SetupError(f"{argv[0]} could not be started: {said}", remedy) from error
+            raise SetupError(f"{argv[0]} could not be started: {error.strerror}", remedy) from error
         self.observer.ended(output.code, time.monotonic() - began)
         return output
-
-    def _end_unknown(self) -> None:
-        """Ends the processes below this one that were started and are known to nobody, each with its session."""
-        import psutil
-
-        for child in psutil.Process().children():
-            if child.pid not in self.started:
-                for end in (os.killpg, os.kill):
-                    with contextlib.suppress(OSError):
-                        end(child.pid, signal.SIGKILL)
 
     def read(self, path: str) -> FileState | None:
         return files.read(path)

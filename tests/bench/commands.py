@@ -1,17 +1,13 @@
 """The program's commands beside what people use in their place, on booted servers: turn by turn, in one run.
 
-Prints medians, and ratios of what was measured side by side. Figures of different machines can't be compared, ratios
-can. The stand-in for vLLM loads in 0.3 s and sends a token a millisecond: its own time hardly counts.
+The stand-in for vLLM loads in 0.3 s and sends a token a millisecond: its own time hardly counts.
 """
 
-import json
-import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+from tests.bench.row import Row, Rows, medians
 from tests.lab import Lab, ServerSpec, cache, ensure_program_layer
 from tests.lab.base import Base
 from tests.lab.machine import run
@@ -27,27 +23,6 @@ PYTHON = "/opt/vllm-https-setup/bin/python"
 OURS = ("vllm-https-setup",)
 
 
-@dataclass(frozen=True)
-class Row:
-    """What was measured beside what: medians in seconds (or MiB), their ratio or difference, and what is wanted."""
-
-    work: str
-    ours: float
-    beside: str
-    theirs: float
-    wanted: float
-    unit: str = "s"
-    difference: bool = False
-
-    @property
-    def value(self) -> float:
-        return self.ours - self.theirs if self.difference else self.ours / self.theirs
-
-    @property
-    def met(self) -> bool:
-        return self.value <= self.wanted
-
-
 def timed(server: Server, argv: Sequence[str], codes: Sequence[int] = (0,)) -> float:
     """How long the command takes on the server, in seconds."""
     began = time.monotonic()
@@ -55,15 +30,6 @@ def timed(server: Server, argv: Sequence[str], codes: Sequence[int] = (0,)) -> f
     seconds = time.monotonic() - began
     assert result.code in codes, f"{argv}: {result}"
     return seconds
-
-
-def medians(works: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Each of these once a round, in turn."""
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            found[name].append(work())
-    return {name: statistics.median(times) for name, times in found.items()}
 
 
 def tools(base: Base) -> tuple[Path, ...]:
@@ -94,7 +60,7 @@ def secured(lab: Lab, layer: Path) -> Server:
     return server
 
 
-def measure(rounds: int) -> list[Row]:
+def measure(rounds: int) -> Rows:
     with Lab() as lab:
         ours = secured(lab, ensure_program_layer(CHECKOUT))
         guide = lab.boot(ServerSpec(guide_packages=True))
@@ -136,23 +102,3 @@ def measure(rounds: int) -> list[Row]:
         Row("apply, nothing to do", found["apply"], "pyinfra", found["pyinfra"], 0.5),
         Row("apply, nothing to do", found["apply"], "Ansible", found["ansible"], 0.08),
     ]
-
-
-def main() -> None:
-    as_json = "--json" in sys.argv
-    rounds = next((int(word) for word in sys.argv[1:] if word.isdigit()), 7)
-    rows = measure(rounds)
-    if as_json:
-        print(json.dumps([{**asdict(row), "value": row.value, "met": row.met} for row in rows], indent=1))
-        return
-    print(f"Medians of {rounds} rounds, in turn, warm")
-    for row in rows:
-        shown = f"+{row.value:.3f} s" if row.difference else f"{row.value:.2f} ×"
-        wanted = f"+{row.wanted} s" if row.difference else f"{row.wanted} ×"
-        sign = "✓" if row.met else "✗"
-        figures = f"{row.work:<24} {row.ours:6.3f} s   {row.beside:<25} {row.theirs:6.3f} s"
-        print(f"{sign} {figures}   {shown:<9} (wanted {wanted})")
-
-
-if __name__ == "__main__":
-    main()

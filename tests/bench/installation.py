@@ -1,67 +1,96 @@
-"""An installation and a rerun, beside the guide's commands as a plain script: the same servers, turn by turn.
+"""A first installation in each mode, beside the guide's commands as a plain script: fresh servers, turn by turn.
 
-Both begin on a fresh server of their own; ours ends with all its proofs, the guide's with none. Prints medians and
-ratios; figures of different machines can't be compared, ratios can.
+Ours ends with all its proofs, the guide's with none. The server has the guide's packages already, as most have; in the
+first row it has not, and both have to install them.
 """
 
-import json
-import statistics
-import sys
-import time
 from pathlib import Path
 
+from tests.bench.row import Limit, Row, Rows, medians
 from tests.lab import Lab, ServerSpec, ensure_program_layer
-from tests.lab.server import Server
+from tests.lab.operator import Operator
+from tests.lab.site import Site
+from tests.lab.space import Deadline
 
-HERE = Path(__file__).parent
-CHECKOUT = HERE.parents[1]
-ANSWERS = "/root/answers.yaml"
-GUIDE = "/root/guide.sh"
-OURS = ["vllm-https-setup", "apply", "--json", "--answers", ANSWERS]
+from .commands import CHECKOUT, GUIDE, HERE, timed
 
-
-def timed(server: Server, argv: list[str]) -> tuple[float, str]:
-    """How long the command takes on the server, in seconds, and what it printed."""
-    began = time.monotonic()
-    result = server.run(argv, timeout=300)
-    return time.monotonic() - began, result.stdout
+STANDIN = {"token_ms": 1}
+LARGEST_MIB = 60
 
 
-def one_round(lab: Lab, layer: Path, *, guide_packages: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """The four times of a pair of fresh servers, and the times of our steps in the first run."""
-    ours = lab.boot(ServerSpec(layers=(layer,), guide_packages=guide_packages))
-    text = f"version: 1\ntls: {{mode: internal}}\ncaddy: {{key_fingerprint: {lab.key_fingerprint}}}\n"
-    ours.put(ANSWERS, text.encode(), 0o600)
-    first, document = timed(ours, OURS)
-    again, _ = timed(ours, OURS)
-    ours.discard()
-    theirs = lab.boot(ServerSpec(guide_packages=guide_packages))
-    theirs.put(GUIDE, (HERE / "guide.sh").read_bytes())
-    guide_first, _ = timed(theirs, ["sh", GUIDE])
-    guide_again, _ = timed(theirs, ["sh", GUIDE])
-    theirs.discard()
-    steps = {step["id"]: float(step["duration_s"]) for step in json.loads(document)["steps"]}
-    return {"first": first, "again": again, "guide first": guide_first, "guide again": guide_again}, steps
+def first(lab: Lab, layer: Path, mode: str, *, there: bool) -> float:
+    """How long the first apply takes on a fresh server, in seconds."""
+    server = lab.boot(ServerSpec(layers=(layer,), guide_packages=there, standin=STANDIN))
+    try:
+        operator = Operator(lab, server)
+        site = Site(lab, lab.acme(), operator)
+        if mode != "internal":
+            site.answer_mode(mode)
+        server.put("/root/answers.yaml", server.get("/home/operator/answers.yaml"), 0o600)
+        return timed(server, ("vllm-https-setup", "apply", "--json", "--answers", "/root/answers.yaml"))
+    finally:
+        server.discard()
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+def guide(lab: Lab, *, there: bool) -> float:
+    server = lab.boot(ServerSpec(guide_packages=there, standin=STANDIN))
+    try:
+        server.put(GUIDE, (HERE / "guide.sh").read_bytes())
+        return timed(server, ("sh", GUIDE))
+    finally:
+        server.discard()
+
+
+def largest(lab: Lab, layer: Path) -> float:
+    """The most memory that the process of a first apply ever had, in MiB."""
+    server = lab.boot(ServerSpec(layers=(layer,), guide_packages=True, standin=STANDIN))
+    try:
+        operator = Operator(lab, server)
+        with operator.start() as typed:
+            until = Deadline("a run", 30)
+            while not (pid := operator.run_process()):
+                until.tick(0.005)
+            seen = 0.0
+            while (now := peak(pid)) is not None:
+                seen = now
+                until.tick(0.01)
+            assert typed.end().code == 0
+        return seen
+    finally:
+        server.discard()
+
+
+def peak(pid: int) -> float | None:
+    """The most memory that a process has had so far, in MiB; None where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def measure(rounds: int) -> Rows:
     with Lab() as lab:
         layer = ensure_program_layer(CHECKOUT)
-        for guide_packages in (False, True):
-            found = [one_round(lab, layer, guide_packages=guide_packages) for _ in range(rounds)]
-            median = {name: statistics.median(times[name] for times, _ in found) for name in found[0][0]}
-            steps = {name: statistics.median(times[name] for _, times in found) for name in found[0][1]}
-            state = "there already" if guide_packages else "to be installed"
-            print(f"\nThe guide's packages {state}; medians of {rounds}, in seconds")
-            for name, limit in (("first", 1.5), ("again", 0.6)):
-                ratio = statistics.median(times[name] / times[f"guide {name}"] for times, _ in found)
-                print(
-                    f"  apply, {name:<5} {median[name]:5.2f}   guide {median[f'guide {name}']:5.2f}"
-                    f"   ratio {ratio:4.2f} (wanted: at most {limit})"
-                )
-            print("  steps: " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in steps.items()))
-
-
-if __name__ == "__main__":
-    main()
+        found = medians(
+            {
+                "guide": lambda: guide(lab, there=True),
+                "internal": lambda: first(lab, layer, "internal", there=True),
+                "acme": lambda: first(lab, layer, "acme", there=True),
+                "custom": lambda: first(lab, layer, "custom", there=True),
+                "guide, all to be installed": lambda: guide(lab, there=False),
+                "all to be installed": lambda: first(lab, layer, "internal", there=False),
+            },
+            rounds,
+        )
+        memory = largest(lab, layer)
+    modes = [
+        Row(f"first apply, {mode}", found[mode], "the guide's script, fresh", found["guide"], 1.2)
+        for mode in ("internal", "acme", "custom")
+    ]
+    packages = ("all to be installed", "guide, all to be installed")
+    return [
+        *modes,
+        Row("first apply, its packages too", found[packages[0]], "the guide's, likewise", found[packages[1]], 1.2),
+        Limit("memory of apply, at the most", memory, LARGEST_MIB),
+    ]

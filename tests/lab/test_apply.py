@@ -287,3 +287,17 @@ def test_answers_are_kept_for_repair(secured: Operator, lab: Lab) -> None:
     assert lab.key_fingerprint in kept
     modes = secured.server.run(["stat", "-c", "%a %U", "/etc/vllm-https-setup/answers.yaml"]).stdout
     assert modes == "600 root\n"
+
+
+def test_firewall_that_is_not_ours_to_manage_is_not_touched(attend: Callable[[ServerSpec], Operator]) -> None:
+    """`firewall: {manage: false}`: rules, files, units and state stay; what is open all the same is said."""
+    operator = attend(ServerSpec(ufw_rules=("allow 22/tcp", "allow 443/tcp"), ufw_enabled=True))
+    operator.answer(firewall={"manage": False})
+    tell = "iptables-save | grep ^-A; ufw status verbose; sha256sum /etc/ufw/*.rules /etc/ufw/ufw.conf /etc/default/ufw"
+    before = operator.server.run(["sh", "-c", tell]).stdout
+    document = operator.apply()
+    assert (troubles(document), document["exit_code"]) == ([], 0)
+    assert operator.server.run(["sh", "-c", tell]).stdout == before
+    assert [line for line in in_words(changes_of(document)) if "ufw" in line or "revert" in line] == []
+    assert operator.server.ssh("echo in").stdout == "in\n"
+    assert operator.lab.outside.tcp(operator.server.address, 443) == "open"

@@ -9,6 +9,7 @@ from tests.lab import Acme, Lab, Server, ServerSpec
 from tests.lab.operator import Operator, began, troubles
 from tests.lab.site import DOMAIN, Site
 from tests.lab.snapshot import Snapshot
+from tests.lab.space import Deadline
 
 pytestmark = pytest.mark.lab
 
@@ -175,6 +176,44 @@ def test_firewall_that_was_on_stays_on_and_the_only_way_in_stays_open(attend: At
     assert "9100/tcp" in status and "22/tcp" not in status
     assert server.ssh("echo in").stdout == "in\n"
     assert site_is_closed(operator)
+
+
+def test_uninstall_goes_on_when_its_line_is_cut(operator: Operator) -> None:
+    """All that is ours goes, its own record too: what is left to see is that nothing is left."""
+    server = operator.server
+    assert operator.apply()["exit_code"] == 0
+    server.standin(load_seconds=1.5)
+    with operator.start("uninstall --yes --expose") as typed:
+        operator.wait_for(began("systemctl restart vllm"))
+        typed.cut()
+    until = Deadline("the end of the uninstall", 60)
+    while (server.root / OURS[1].lstrip("/")).exists():
+        until.tick(0.1)
+    assert [path for path in OURS if (server.root / path.lstrip("/")).exists()] == []
+    assert "Status: inactive" in server.run(["ufw", "status"]).stdout
+    assert not {443, 2019} & server.listening()
+    again = operator.ask("uninstall --yes")
+    assert (again["exit_code"], again["changed"]) == (0, False)
+
+
+def test_uninstall_whose_firewall_cannot_be_proved_puts_it_back_and_goes_no_further(attend: Attend) -> None:
+    """ufw was on before: without the proof its rules of before come back, and what else is ours stays as it is."""
+    operator = attend(ServerSpec(ufw_rules=("allow 22/tcp",), ufw_enabled=True))
+    server = operator.server
+    operator.answer(firewall={"safety_seconds": 10})
+    assert operator.apply()["exit_code"] == 0
+    rules = server.run(["ufw", "show", "added"]).stdout
+    server.run(["iptables", "-I", "INPUT", "1", "-s", "192.0.2.0/30", "-j", "DROP"])
+    document = operator.ask("uninstall --yes --expose")
+    assert document["exit_code"] == 1, troubles(document)
+    assert any("put back" in trouble for trouble in troubles(document))
+    assert server.run(["ufw", "show", "added"]).stdout == rules
+    assert server.ssh("echo in").stdout == "in\n"
+    assert operator.file("/var/lib/vllm-https-setup/firewall/unconfirmed") is None
+    server.run(["iptables", "-D", "INPUT", "-s", "192.0.2.0/30", "-j", "DROP"])
+    document = operator.ask("uninstall --yes --expose")
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    assert "443/tcp" not in server.run(["ufw", "show", "added"]).stdout
 
 
 def site_is_closed(operator: Operator) -> bool:

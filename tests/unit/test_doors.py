@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sh
 
 from tests.unit.conftest import Doors
 
@@ -25,7 +24,6 @@ TRIED: dict[str, Callable[[], object]] = {
     "subprocess": lambda: subprocess.run(["true"], check=True),
     "os.system": lambda: os.system("true"),
     "posix_spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
-    "sh": sh.Command("true", search_paths=["/usr/bin", "/bin"]),
     "fork": os.fork,
     "connect": lambda: connect(("127.0.0.1", 9)),
     "create_connection": lambda: socket.create_connection(("127.0.0.1", 9)),

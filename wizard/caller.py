@@ -18,3 +18,5 @@ def leave_behind() -> None:
     for name in set(os.environ) - set(KEPT):
         del os.environ[name]
     os.environ["PATH"] = ":".join(PROGRAMS)
+    # Else pydantic looks through all that is installed, for plugins that nobody wants in a process of root's.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"

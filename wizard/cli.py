@@ -244,7 +244,16 @@ def wizard(options: argparse.Namespace, words: Sequence[str]) -> int:
     return start(options, words)
 
 
+def ask_ahead() -> None:
+    """Before all that takes its time to load; who is not root is told so, and nothing is asked."""
+    if os.geteuid() == 0:
+        from . import ahead
+
+        ahead.begin()
+
+
 def plan(options: argparse.Namespace, words: Sequence[str]) -> int:
+    ask_ahead()
     from . import commands
 
     def make() -> Document:
@@ -254,6 +263,7 @@ def plan(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def apply(options: argparse.Namespace, words: Sequence[str]) -> int:
+    ask_ahead()
     from . import commands
     from .progress import Progress
 
@@ -267,6 +277,7 @@ def apply(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def repair(options: argparse.Namespace, words: Sequence[str]) -> int:
+    ask_ahead()
     from . import commands
     from .progress import Progress
 
@@ -312,12 +323,14 @@ def export(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def status(options: argparse.Namespace, words: Sequence[str]) -> int:
+    ask_ahead()
     from . import commands
 
     return with_report(options, words, commands.status)
 
 
 def test(options: argparse.Namespace, words: Sequence[str]) -> int:
+    ask_ahead()
     from . import commands
 
     return with_report(options, words, commands.test)

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from . import answers as answers_file
 from . import files
 from .caddy_service import loaded
 from .caddyfile import CERTIFICATE, KEY
@@ -127,12 +126,14 @@ def check_after(look: Look) -> Iterator[Finding]:
 
 def originals() -> tuple[FileState | None, ...]:
     """The files that the saved answers name, as they are; () where there are no such answers."""
+    from .answers import AnswersError, load
+
     saved = files.read(ANSWERS)
     try:
-        tls = answers_file.load(saved.content).tls if saved else None
+        tls = load(saved.content).tls if saved else None
         paths = (tls.certificate, tls.private_key) if tls else ()
         return tuple(files.read(os.path.realpath(path)) for path in paths if path)
-    except (SetupError, answers_file.AnswersError):
+    except (SetupError, AnswersError):
         return ()
 
 

@@ -8,9 +8,8 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from .answers import Answers
 from .mask import DOTS, Mask, strip_control
 from .model import (
     TIMED_OUT,
@@ -33,6 +32,9 @@ from .model import (
 from .owned import Owned
 from .questions import Question
 from .server import FileState, Operator, Server
+
+if TYPE_CHECKING:
+    from .answers import Answers
 
 
 @dataclass(frozen=True)

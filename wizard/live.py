@@ -28,8 +28,10 @@ class LiveServer(Facts):
         """Asks them at the same time, where nobody keeps a log: in that, one command's lines stay together."""
         if not isinstance(self.machine.observer, Nobody):
             return
-        with ThreadPoolExecutor(len(queries)) as asked:
-            list(asked.map(self.query, queries))
+        unknown = [argv for argv in queries if ("query", tuple(argv), b"") not in self._kept]
+        if unknown:
+            with ThreadPoolExecutor(len(unknown)) as asked:
+                list(asked.map(self.query, unknown))
 
     def perform(self, action: Action) -> Output:
         """Does it. Exit code 0 is success, 124 a time that ran out, with the last words. Raises SetupError."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from . import files, paths
+from . import ahead, files, paths
 from .endpoint import base_url
 from .engine import Look, Step, StepResult, prove, proved, walk, walk_each
 from .live import LiveServer
@@ -53,9 +53,9 @@ class Session(View):
     """One command's view of this server. Nothing is read before it is asked for."""
 
     def __init__(self, answers: Answers, *, operator: Operator | None, observer: Observer | None = None) -> None:
-        mask = Mask()
-        self.machine = RealMachine(mask, observer)
-        self.server = LiveServer(self.machine)
+        self.server = (ahead.take() if observer is None else None) or LiveServer(RealMachine(Mask(), observer))
+        self.machine = self.server.machine
+        mask = self.machine.mask
         super().__init__(Look(self.server, answers, operator, load_owned(files.read(paths.OWNED)), mask))
 
 

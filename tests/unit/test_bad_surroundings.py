@@ -211,7 +211,9 @@ def test_of_the_callers_environment_only_the_terminals_and_sudos_words_are_kept(
     monkeypatch.setattr(os, "environ", {**CALLERS, **kept})
     caller.leave_behind()
     assert {name: os.environ[name] for name in kept} == kept
-    assert set(os.environ) == {*kept, "PATH"} and os.environ["PATH"].startswith("/usr/local/sbin:")
+    assert set(os.environ) == {*kept, "PATH", "PYDANTIC_DISABLE_PLUGINS"} and os.environ["PATH"].startswith(
+        "/usr/local/sbin:"
+    )
 
 
 PROBE = "import os, sys; sys.argv[1:] = ['answers', 'check', '/nowhere']; from wizard.cli import main; code = main();"
@@ -226,7 +228,9 @@ def test_nothing_of_it_is_left_in_a_process_that_was_called() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", code], env={**quiet, "TERM": "x"}, capture_output=True, text=True, cwd=ROOM, check=False
     )
-    assert ended.stdout.strip() == f"['PATH', 'TERM'] {[None] * (len(CALLERS) - 1)} 2", ended.stderr
+    assert ended.stdout.strip() == f"['PATH', 'PYDANTIC_DISABLE_PLUGINS', 'TERM'] {[None] * (len(CALLERS) - 1)} 2", (
+        ended.stderr
+    )
 
 
 STRANGE: dict[str, tuple[dict[str, str], Sequence[str]]] = {

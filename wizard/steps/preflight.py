@@ -11,6 +11,7 @@ from ..facts import ALL_PACKAGES
 from ..hardware import check_clock, check_cloud, check_gpu
 from ..model import Finding, Level
 from ..packages import check_packages
+from ..paths import CADDYFILE
 from ..published import SAVE
 from ..questions import Choice, Kind, Question
 from ..server import read_through
@@ -21,6 +22,7 @@ from ..web_ports import check_web_ports
 # What every look asks, of whatever server.
 QUERIES = (
     *(hardware.GPUS, hardware.SYNCHRONIZED, ssh.CONFIGURED, ALL_PACKAGES, packages.HELD_LOCKS, packages.PROXY),
+    ("caddy", "adapt", "--adapter", "caddyfile", "--config", CADDYFILE),
     *(packages.SPACE, surroundings.TABLES, *((program, "-t", "filter") for program in SAVE.values())),
 )
 

@@ -1,4 +1,4 @@
-"""What every look asks is asked once, ahead; the first look alone has it, and what failed is asked again in its turn."""
+"""What every look asks is asked once, ahead; the first look alone has it, and what failed is asked again later."""
 
 from __future__ import annotations
 

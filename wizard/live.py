@@ -11,6 +11,7 @@ from . import files
 from .facts import Facts
 from .model import Action, Output, Remove, Run, SetupError, Wait, Write
 from .system import Nobody, RealMachine
+from .vllm import SYNC
 from .waiting import wait
 
 # What of systemctl has a unit do something that can fail for the unit's own reasons.
@@ -69,6 +70,7 @@ class LiveServer(Facts):
         if action.argv[0] != "systemctl" or not unit.endswith(".service") or action.argv[1] not in STARTING:
             return output
         argv = ("journalctl", "--no-pager", "-q", "-o", "cat", f"--since=@{began}", f"_SYSTEMD_UNIT={unit}")
+        self.machine.command(SYNC, timeout_s=10)
         said = self.machine.command(argv, timeout_s=10).out.splitlines()
         lines = [line.strip() for line in said if line.strip()]
         reason = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "")

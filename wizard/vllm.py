@@ -106,11 +106,24 @@ def find_vllm(look: Look) -> Vllm:
     return Vllm(unit, user, start, environment, port, listeners, launching)
 
 
+# systemd tells of a unit's end before the journal has all that it said: this waits until it has (journalctl(1)).
+SYNC = ("journalctl", "--sync")
+
+
 def last_words(server: Server, unit: str) -> str:
     """The last line that the unit's own processes wrote: `-u` would give systemd's words about it."""
     own = f"_SYSTEMD_UNIT={unit}"
     output = server.query(("journalctl", "--no-pager", "-q", "-o", "cat", "-n", "1", own), timeout_s=10)
     return output.out.strip()[-300:]
+
+
+def words_of_failure(server: Server, unit: str) -> str:
+    """The last line that tells of an error: systemd may have begun the next try already, whose words come after it."""
+    server.query(SYNC, timeout_s=10)
+    own = f"_SYSTEMD_UNIT={unit}"
+    said = server.query(("journalctl", "--no-pager", "-q", "-o", "cat", "-n", "50", own), timeout_s=10).out
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "")[-300:]
 
 
 def answers_in_shell(vllm: Vllm, *, bound_to: str = "") -> str:
@@ -135,9 +148,9 @@ class Readiness:
         vllm = find_vllm(self._look)
         if self._restarts is None:
             self._restarts = vllm.unit.properties.get("NRestarts", "0")
-        if vllm.unit.active == "failed" or vllm.unit.properties.get("NRestarts", "0") != self._restarts:
-            said = last_words(server, vllm.unit.name)
-            return Probe(False, f"vLLM has failed: {said}")
+        restarted = vllm.unit.properties.get("NRestarts", "0") != self._restarts
+        if restarted or vllm.unit.active == "failed" or vllm.unit.sub == "auto-restart":
+            return Probe(False, f"vLLM has failed: {words_of_failure(server, vllm.unit.name)}")
         if vllm.own_listeners:
             addresses = {one.address for one in vllm.own_listeners}
             if self._bound_to is not None and addresses != {self._bound_to}:

@@ -91,7 +91,8 @@ class Terminal:
         options = ["-e", "none", "-o", "SetEnv=" + " ".join(f"{name}={value}" for name, value in given.items())]
         login = server.ssh_argv(command, tty=True, options=options)
         self._process = subprocess.Popen(
-            ["setsid", "--ctty", *login],  # the pty is the client's own terminal: it is told of a new size
+            # The pty is the client's own terminal: it is told of a new size, and of its end, whoever ignores that here.
+            ["env", "--default-signal=HUP,INT,QUIT,TERM", "setsid", "--ctty", *login],
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .engine import Look
-from .model import CaddyRuns, FileIs, Impact, ListensOn, Then, UnitIs
+from .model import CaddyRuns, FileIs, Impact, ListensOn, Run, Then, UnitIs
 from .paths import CADDY_ROOT, CADDYFILE
 
 ROOT_MADE = b"(made by Caddy when it first needs it)"
 SERVICE = "caddy.service"
 # Where it listens with a Caddyfile of ours.
 LISTENING = ListensOn(SERVICE, (("127.0.0.1", 2019), ("::", 443)))
+RUNNING = (UnitIs(SERVICE, active=True), LISTENING, CaddyRuns(CADDYFILE))
 
 
 def loaded(look: Look) -> Then:
@@ -25,17 +26,18 @@ def loaded(look: Look) -> Then:
         ("systemctl", "reload-or-restart", SERVICE),
         "Caddy takes the new configuration up; open connections live on" if running else "start Caddy",
         Impact.RELOAD_CADDY if running else Impact.NONE,
-        makes=(
-            *root,
-            UnitIs(SERVICE, active=True),
-            LISTENING,
-            CaddyRuns(CADDYFILE),
-        ),
+        makes=(*root, *RUNNING),
     )
     if not running:
         return replace(then, back=stopped())
     before = tuple((one.address, one.port) for one in look.server.listeners() if one.unit == SERVICE)
     return replace(then, back=replace(then, makes=(ListensOn(SERVICE, before), CaddyRuns(CADDYFILE))))
+
+
+def restarted() -> Run:
+    """What it has in memory is forgotten: a reload keeps the certificates that it has loaded."""
+    why = "Caddy makes new ones; open connections are cut"
+    return Run(("systemctl", "restart", SERVICE), why, Impact.RESTART_CADDY, makes=RUNNING)
 
 
 def stopped() -> Then:

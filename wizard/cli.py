@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .report import Document
 
 SCENES = ("fresh", "exposed", "drifted", "blocked", "broken")
+LOOKING = ("plan", "apply", "repair", "status", "test")
 COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test", "rollback", "uninstall")
 
 
@@ -118,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Usage as error:
         return fail_call(words, "", [{"line": None, "key": "", "message": str(error), "expected": None}])
     try:
+        if options.command in LOOKING:
+            ask_ahead()
         return (ACTIONS[options.command] if options.command else wizard)(options, words)
     except BrokenPipeError:
         # Whoever read our output is gone (| head): nothing more can be said.
@@ -127,6 +130,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         return fail_unexpectedly(error)
+
+
+def ask_ahead() -> None:
+    """Before all that takes its time to load; who is not root is told so, and nothing is asked."""
+    if os.geteuid() == 0:
+        from . import ahead
+
+        ahead.begin()
 
 
 def fail_unexpectedly(error: Exception) -> int:
@@ -244,16 +255,7 @@ def wizard(options: argparse.Namespace, words: Sequence[str]) -> int:
     return start(options, words)
 
 
-def ask_ahead() -> None:
-    """Before all that takes its time to load; who is not root is told so, and nothing is asked."""
-    if os.geteuid() == 0:
-        from . import ahead
-
-        ahead.begin()
-
-
 def plan(options: argparse.Namespace, words: Sequence[str]) -> int:
-    ask_ahead()
     from . import commands
 
     def make() -> Document:
@@ -263,7 +265,6 @@ def plan(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def apply(options: argparse.Namespace, words: Sequence[str]) -> int:
-    ask_ahead()
     from . import commands
     from .progress import Progress
 
@@ -277,7 +278,6 @@ def apply(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def repair(options: argparse.Namespace, words: Sequence[str]) -> int:
-    ask_ahead()
     from . import commands
     from .progress import Progress
 
@@ -323,14 +323,12 @@ def export(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def status(options: argparse.Namespace, words: Sequence[str]) -> int:
-    ask_ahead()
     from . import commands
 
     return with_report(options, words, commands.status)
 
 
 def test(options: argparse.Namespace, words: Sequence[str]) -> int:
-    ask_ahead()
     from . import commands
 
     return with_report(options, words, commands.test)

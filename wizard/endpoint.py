@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .engine import Look
-from .server import Address
+from .server import Address, Request
 
 # Bridges and tunnels of containers and virtual machines: no client comes by their addresses.
 INNER_INTERFACES = re.compile(r"^(docker|br-|veth|virbr|cni|flannel|cali|lxc|vnet|vhs-)")
@@ -35,6 +35,11 @@ def _names(look: Look) -> list[str]:
 
 def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def ask_endpoint(address: str, host: str, path: str, ca_file: str | None) -> Request:
+    """A request as a client makes it: to this address, with the endpoint's name as SNI and Host."""
+    return Request(address, 443, path=path, host=url_host(host), tls=True, server_name=host, ca_file=ca_file)
 
 
 def base_url(look: Look) -> str:

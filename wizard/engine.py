@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from .answers import Answers
 
 
+# After its actions a step looks again, and does what only then showed; what still shows after that is a failure.
+MOST_LOOKS = 3
+
+
 @dataclass(frozen=True)
 class Look:
     """What a step is given: the server, the answers, where the operator sits, what is ours, and the secrets' mask."""
@@ -82,10 +86,6 @@ class Watcher(Protocol):
     def step_ended(self, step: Step, status: Status, seconds: float) -> None: ...
 
     def is_stop_asked(self) -> bool: ...
-
-
-# After its actions a step looks again, and does what only then showed; what still shows after that is a failure.
-MOST_LOOKS = 3
 
 
 class NoWatcher:
@@ -263,8 +263,8 @@ def _walk_step(step: Step, look: Look, watcher: Watcher, agreed: Sequence[str] |
     if problem := _not_reviewed(actions, agreed, look):
         return StepResult(step, Status.FAILED, seen, (_failure(step, problem), *seen), (), actions, 0, problem)
     changes: tuple[Change, ...] = ()
-    more = actions
-    for _ in range(MOST_LOOKS):
+    more, looks = actions, 0
+    while more:
         done, problem = _perform_each(step, more, look, watcher)
         changes += done
         if problem:
@@ -272,12 +272,13 @@ def _walk_step(step: Step, look: Look, watcher: Watcher, agreed: Sequence[str] |
         look.server.refresh()
         after = _findings(step, look)
         watcher.looked(step, after)
+        looks += 1
         left_over = [finding for finding in after if finding.level in (Level.DRIFT, Level.BLOCKED)]
+        # A package's script, say, has left its service disabled: that shows only now, and is put right at once.
         more = tuple(action for action in compose(left_over) if action not in actions)
         blocked = any(finding.level is Level.BLOCKED for finding in left_over)
-        if not more or blocked or _not_reviewed(more, agreed, look):
+        if blocked or looks == MOST_LOOKS or _not_reviewed(more, agreed, look):
             break
-        # A package's script, say, has left its service disabled: that shows only now, and is put right at once.
         actions += more
     problem = "; ".join(f"still so after all was done: {finding.summary}" for finding in left_over)
     status = Status.FAILED if left_over else Status.CHANGED

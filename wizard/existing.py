@@ -15,7 +15,9 @@ from .caddy_service import loaded
 from .caddyfile import SITE_FILE, render_catch_all, render_site
 from .endpoint import find_hosts
 from .engine import Look
+from .facts import ADAPT
 from .model import Action, Finding, Level, Remove, Write
+from .parse.error_line import line_of_error
 from .paths import CADDYFILE
 from .server import FileState
 
@@ -88,14 +90,14 @@ def choose(look: Look, theirs: str, site: str) -> tuple[str, Finding | None]:
     whole = site + "\n" + render_catch_all(look, imported=True)
     error = ""
     for ours in (whole, site):
-        argv = ("caddy", "adapt", "--adapter", "caddyfile", "--config", "-")
+        argv = (*ADAPT, "-")
         output = look.server.query(argv, stdin=f"{theirs}\n{ours}".encode())
         if output.code == NOT_FOUND:
             # A plan whose Caddy is not installed yet: the run asks it when it is.
             return ours, None
         if output.ok:
             return ours, check_globals(look, output.out)
-        error = error or output.last_words
+        error = error or line_of_error(output.err)
     return site, refusal(error)
 
 

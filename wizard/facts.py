@@ -33,6 +33,7 @@ UNIT_PROPERTIES = (
     "DropInPaths,NeedDaemonReload,ExecStart,EnvironmentFiles,Listen"
 )
 CADDY_ADMIN = Request("127.0.0.1", 2019, path="/config/", host="localhost:2019", timeout_s=2)
+ADAPT = ("caddy", "adapt", "--adapter", "caddyfile", "--config")
 ALL_PACKAGES = ("dpkg-query", "-W", "-f", r"${Package}\t${db:Status-Abbrev}\t${Version}\n")
 APT_LISTS = "/var/lib/apt/lists"
 T = TypeVar("T")
@@ -181,7 +182,7 @@ class Facts:
         running = self.machine.exchange(CADDY_ADMIN)
         if running.status != 200:
             return None
-        adapted = self.query(("caddy", "adapt", "--adapter", "caddyfile", "--config", path))
+        adapted = self.query((*ADAPT, path))
         if not adapted.ok:
             return None
         try:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .caddy_service import LISTENING, SERVICE
+from .caddy_service import restarted
 from .clients import TRUST
-from .endpoint import endpoint_host, find_hosts, own_address, url_host
+from .endpoint import ask_endpoint, endpoint_host, find_hosts, own_address
 from .engine import Look
-from .model import CaddyRuns, FileCopied, FileIs, Finding, Impact, Level, Probe, Remove, Run, UnitIs, Wait
+from .model import CaddyRuns, FileCopied, FileIs, Finding, Level, Probe, Remove, Run, Wait
 from .paths import CADDY_HOME, CADDY_ROOT, CADDYFILE, ROOT_CERTIFICATE
 from .server import Request, Server
 
@@ -103,56 +103,40 @@ class Shown:
 
 
 def check_shown(look: Look) -> Iterator[Finding]:
-    """A CA that was made anew leaves the certificates of the old one where they are, and Caddy shows them until they
-    have to be renewed. A reload does not help: what it has loaded it keeps (seen with Caddy 2.11)."""
+    """Whether Caddy has a certificate to show, and of the CA that it has now."""
     if look.server.read(CADDY_ROOT) is None:
         return
     host = endpoint_host(look)
-    asked = Request(
-        own_address(look),
-        443,
-        path="/v1/models",
-        host=url_host(host),
-        tls=True,
-        server_name=host,
-        ca_file=CADDY_ROOT,
-    )
-    error, stored = look.server.exchange(asked).error, host.replace(":", "-")
+    asked = ask_endpoint(own_address(look), host, "/v1/models", CADDY_ROOT)
+    error = look.server.exchange(asked).error
     if NO_CERTIFICATE in error:
-        # After a power loss Caddy waits some seconds for the lock of the one that died (seen with Caddy 2.11).
-        yield Finding(
-            "tls.leaf",
-            Level.DRIFT,
-            f"Caddy has no certificate for {host} yet",
-            fix=(
-                Wait(
-                    f"a certificate for {host}",
-                    "Caddy signs it itself, in a moment",
-                    ISSUANCE_S,
-                    Shown(asked),
-                    late="Caddy's log: journalctl -u caddy -n 50",
-                    makes=(CaddyRuns(CADDYFILE),),
-                    shell=f"test -s {LEAVES}/{stored}/{stored}.crt",
-                ),
-            ),
-        )
-    if not UNKNOWN_ISSUER.search(error):
-        return
-    forget = Run(
-        ("rm", "-rf", "--", LEAVES), "certificates of Caddy's old CA: no client that trusts the new one takes them"
+        yield on_its_way(host, asked)
+    elif UNKNOWN_ISSUER.search(error):
+        yield of_the_old_ca()
+
+
+def on_its_way(host: str, asked: Request) -> Finding:
+    """After a power loss Caddy waits some seconds for the lock of the one that died (seen with Caddy 2.11)."""
+    stored = host.replace(":", "-")
+    wait = Wait(
+        f"a certificate for {host}",
+        "Caddy signs it itself, in a moment",
+        ISSUANCE_S,
+        Shown(asked),
+        late="Caddy's log: journalctl -u caddy -n 50",
+        makes=(CaddyRuns(CADDYFILE),),
+        shell=f"test -s {LEAVES}/{stored}/{stored}.crt",
     )
-    restart = Run(
-        ("systemctl", "restart", SERVICE),
-        "Caddy makes new ones; open connections are cut",
-        Impact.RESTART_CADDY,
-        makes=(UnitIs(SERVICE, active=True), LISTENING, CaddyRuns(CADDYFILE)),
-    )
-    yield Finding(
-        "tls.leaf",
-        Level.DRIFT,
-        "Caddy's CA was made anew, and Caddy still shows a certificate of the old one",
-        fix=(forget, restart),
-    )
+    return Finding("tls.leaf", Level.DRIFT, f"Caddy has no certificate for {host} yet", fix=(wait,))
+
+
+def of_the_old_ca() -> Finding:
+    """A CA that was made anew leaves the certificates of the old one where they are, and Caddy shows them until they
+    have to be renewed. A reload does not help: what it has loaded it keeps (seen with Caddy 2.11)."""
+    why = "certificates of Caddy's old CA: no client that trusts the new one takes them"
+    forget = Run(("rm", "-rf", "--", LEAVES), why)
+    summary = "Caddy's CA was made anew, and Caddy still shows a certificate of the old one"
+    return Finding("tls.leaf", Level.DRIFT, summary, fix=(forget, restarted()))
 
 
 def clear_away(look: Look) -> Iterator[Finding]:

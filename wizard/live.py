@@ -10,8 +10,9 @@ from dataclasses import replace
 from . import files
 from .facts import Facts
 from .model import Action, Output, Remove, Run, SetupError, Wait, Write
+from .parse.error_line import line_of_error
 from .system import Nobody, RealMachine
-from .vllm import SYNC
+from .unit_log import SYNC, said_by
 from .waiting import wait
 
 # What of systemctl has a unit do something that can fail for the unit's own reasons.
@@ -69,11 +70,8 @@ class LiveServer(Facts):
         unit = action.argv[-1]
         if action.argv[0] != "systemctl" or not unit.endswith(".service") or action.argv[1] not in STARTING:
             return output
-        argv = ("journalctl", "--no-pager", "-q", "-o", "cat", f"--since=@{began}", f"_SYSTEMD_UNIT={unit}")
         self.machine.command(SYNC, timeout_s=10)
-        said = self.machine.command(argv, timeout_s=10).out.splitlines()
-        lines = [line.strip() for line in said if line.strip()]
-        reason = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "")
+        reason = line_of_error(self.machine.command(said_by(unit, f"--since=@{began}"), timeout_s=10).out)
         return replace(output, err=f"{output.err}\n{reason[:LONGEST_REASON]}") if reason else output
 
     def _write(self, action: Write) -> None:

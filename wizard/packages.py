@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .apt import CADDY_PREREQUISITES
 from .engine import Look
+from .facts import ALL_PACKAGES
 from .model import Finding, Level
 from .parse.apt import faults_of_sources, parse_packages
 from .parse.host import parse_assignments, parse_locks, parse_space
@@ -14,7 +15,6 @@ from .server import read_through
 OURS = ("caddy", "ufw", *CADDY_PREREQUISITES)
 SOURCES = "/etc/apt/sources.list"
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
-SELECTION = ("dpkg-query", "-W", "-f", r"${Package}\t${db:Status-Abbrev}\t${Version}\n")
 HELD_LOCKS = ("lslocks", "--noheadings", "--raw", "-o", "PID,COMMAND,PATH")
 SPACE = ("df", "-B1", "--output=target,avail,iavail", "--", "/", "/var", "/usr")
 PROXY = ("apt-config", "shell", "HTTP", "Acquire::http::Proxy", "HTTPS", "Acquire::https::Proxy")
@@ -52,7 +52,7 @@ def check_held(look: Look) -> Iterator[Finding]:
         yield Finding("preflight.held", Level.INFO, summary)
     absent = [name for name, package in found.items() if not package.installed]
     # Of what is not installed dpkg speaks only where it is asked by name; its exit code is 1 where it knows none.
-    said = look.server.query((*SELECTION, "--", *absent)).out if absent else ""
+    said = look.server.query((*ALL_PACKAGES, "--", *absent)).out if absent else ""
     for known in parse_packages(said):
         if known.held:
             yield Finding(

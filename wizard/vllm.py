@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from .engine import Look
 from .launching import Launching, find_launching
 from .model import Probe, Secret
+from .parse.error_line import line_of_error
 from .parse.launch import Launch, VllmCommand, parse_launch
 from .parse.start import Start, parse_start
 from .server import FileState, Listener, Request, Server, Unit
+from .unit_log import SYNC, said_by
 from .vllm_environment import VllmEnvironment, read_environment
 
 DEFAULT_PORT = 8000
@@ -106,24 +108,15 @@ def find_vllm(look: Look) -> Vllm:
     return Vllm(unit, user, start, environment, port, listeners, launching)
 
 
-# systemd tells of a unit's end before the journal has all that it said: this waits until it has (journalctl(1)).
-SYNC = ("journalctl", "--sync")
-
-
 def last_words(server: Server, unit: str) -> str:
-    """The last line that the unit's own processes wrote: `-u` would give systemd's words about it."""
-    own = f"_SYSTEMD_UNIT={unit}"
-    output = server.query(("journalctl", "--no-pager", "-q", "-o", "cat", "-n", "1", own), timeout_s=10)
-    return output.out.strip()[-300:]
+    """The last line that the unit's own processes wrote."""
+    return server.query(said_by(unit, "-n", "1"), timeout_s=10).out.strip()[-300:]
 
 
 def words_of_failure(server: Server, unit: str) -> str:
-    """The last line that tells of an error: systemd may have begun the next try already, whose words come after it."""
+    """Why it ended: systemd may have begun the next try already, whose words come after it."""
     server.query(SYNC, timeout_s=10)
-    own = f"_SYSTEMD_UNIT={unit}"
-    said = server.query(("journalctl", "--no-pager", "-q", "-o", "cat", "-n", "50", own), timeout_s=10).out
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "")[-300:]
+    return line_of_error(server.query(said_by(unit, "-n", "50"), timeout_s=10).out)[-300:]
 
 
 def answers_in_shell(vllm: Vllm, *, bound_to: str = "") -> str:

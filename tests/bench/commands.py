@@ -12,15 +12,16 @@ from tests.lab import Lab, ServerSpec, cache, ensure_program_layer
 from tests.lab.base import Base
 from tests.lab.machine import run
 from tests.lab.mirror import download
-from tests.lab.program import ensure_environment
+from tests.lab.program import HOME, ensure_environment
 from tests.lab.server import Server
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 ANSWERS, GUIDE, PLAYBOOKS, TOOLS = "/root/answers.yaml", "/root/guide.sh", "/root/playbooks", "/opt/bench-tools"
 ANSIBLE, PYINFRA = "ansible-core==2.19.*", "pyinfra==3.*"
-PYTHON = "/opt/vllm-https-setup/bin/python"
+PYTHON = f"{HOME}/bin/python"
 OURS = ("vllm-https-setup",)
+STANDIN = {"token_ms": 1}
 
 
 def timed(server: Server, argv: Sequence[str], codes: Sequence[int] = (0,)) -> float:
@@ -53,7 +54,7 @@ def apt_module(base: Base) -> Path:
 
 
 def secured(lab: Lab, layer: Path) -> Server:
-    server = lab.boot(ServerSpec(guide_packages=True, layers=(layer,), standin={"token_ms": 1}))
+    server = lab.boot(ServerSpec(guide_packages=True, layers=(layer,), standin=STANDIN))
     text = f"version: 1\ntls: {{mode: internal}}\ncaddy: {{key_fingerprint: {lab.key_fingerprint}}}\n"
     server.put(ANSWERS, text.encode(), 0o600)
     timed(server, (*OURS, "apply", "--answers", ANSWERS))

@@ -1,20 +1,20 @@
 """A first installation in each mode, beside the guide's commands as a plain script: fresh servers, turn by turn.
 
 Ours ends with all its proofs, the guide's with none. The server has the guide's packages already, as most have; in the
-first row it has not, and both have to install them.
+last round of figures it has not, and both have to install them.
 """
 
 from pathlib import Path
 
+from tests.bench.memory import peak
 from tests.bench.row import Limit, Row, Rows, medians
 from tests.lab import Lab, ServerSpec, ensure_program_layer
 from tests.lab.operator import Operator
 from tests.lab.site import Site
 from tests.lab.space import Deadline
 
-from .commands import CHECKOUT, GUIDE, HERE, timed
+from .commands import ANSWERS, CHECKOUT, GUIDE, HERE, OURS, STANDIN, timed
 
-STANDIN = {"token_ms": 1}
 LARGEST_MIB = 60
 
 
@@ -26,8 +26,8 @@ def first(lab: Lab, layer: Path, mode: str, *, there: bool) -> float:
         site = Site(lab, lab.acme(), operator)
         if mode != "internal":
             site.answer_mode(mode)
-        server.put("/root/answers.yaml", server.get("/home/operator/answers.yaml"), 0o600)
-        return timed(server, ("vllm-https-setup", "apply", "--json", "--answers", "/root/answers.yaml"))
+        server.put(ANSWERS, server.get("/home/operator/answers.yaml"), 0o600)
+        return timed(server, (*OURS, "apply", "--json", "--answers", ANSWERS))
     finally:
         server.discard()
 
@@ -58,15 +58,6 @@ def largest(lab: Lab, layer: Path) -> float:
         return seen
     finally:
         server.discard()
-
-
-def peak(pid: int) -> float | None:
-    """The most memory that a process has had so far, in MiB; None where it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def measure(rounds: int) -> Rows:

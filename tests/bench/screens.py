@@ -2,14 +2,14 @@
 memory once it has looked."""
 
 import time
-from pathlib import Path
 
-from tests.bench.commands import CHECKOUT, PYTHON
-from tests.bench.installation import peak
+from tests.bench.commands import CHECKOUT, PYTHON, STANDIN
+from tests.bench.memory import peak
 from tests.bench.row import Limit, Row, Rows, medians
 from tests.lab import Lab, ServerSpec, ensure_program_layer
 from tests.lab.server import Server
 from tests.lab.terminal import Terminal
+from tests.lab.walker import program_of
 
 HELLO = "/opt/hello.py"
 TEXT = b"""\
@@ -40,28 +40,14 @@ def memory(server: Server) -> float:
         terminal.wait_for("Enter")
         terminal.press("enter")
         time.sleep(5)  # the checks are made
-        pids = server.run(["pgrep", "-f", "vllm-https-setup"]).stdout.split()
-        found = [peak(pid) for pid in on_this_machine(pids)]
-        return max(one for one in found if one is not None)
-
-
-def on_this_machine(inside: list[str]) -> list[int]:
-    """The same processes, as this machine numbers them."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/status"):
-        try:
-            line = next(one for one in place.read_text().splitlines() if one.startswith("NSpid:"))
-        except (OSError, StopIteration):
-            continue
-        numbers = line.split()[1:]
-        if len(numbers) > 1 and numbers[-1] in inside:
-            found.append(int(numbers[0]))
-    return found
+        found = peak(program_of(terminal))
+        assert found is not None, "the wizard has ended"
+        return found
 
 
 def measure(rounds: int) -> Rows:
     with Lab() as lab:
-        server = lab.boot(ServerSpec(layers=(ensure_program_layer(CHECKOUT),), standin={"token_ms": 1}))
+        server = lab.boot(ServerSpec(layers=(ensure_program_layer(CHECKOUT),), standin=STANDIN))
         server.put(HELLO, TEXT)
         found = medians(
             {

@@ -167,7 +167,6 @@ def test_lock_of_apt_is_waited_for_ten_minutes_and_its_holder_named(
 
 
 @pytest.mark.allow_commands("true", "sleep")
-@pytest.mark.allow_commands("true")
 def test_command_that_cannot_be_started_is_told_with_what_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server with no memory, or no process, left."""
 

@@ -30,6 +30,7 @@ from wizard.parse import (
     certificate_files,
     certificates,
     environment,
+    error_line,
     event_stream,
     exec_start,
     host,
@@ -88,6 +89,7 @@ PARSERS: dict[str, Parser] = {
     "access_log.arrivals": of_text(lambda text: arrivals_room.arrivals(text.split("\n"), ["::1", "x"], 0)),
     "access_log.parse_record": of_text(arrivals_room.parse_record),
     "account.read_account": of_text(account.read_account),
+    "error_line.line_of_error": of_text(error_line.line_of_error),
     "apt.faults_of_sources": of_text(
         lambda text: [apt.faults_of_sources(f"a.{end}", text) for end in ("list", "sources")]
     ),

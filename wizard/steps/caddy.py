@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
+from ..boot import enable, is_masked, unmask
 from ..caddy_build import PROGRAM, Build, check_own_build, check_without_package, find_build
 from ..caddy_service import LISTENING, SERVICE
 from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, without_list
@@ -196,35 +197,18 @@ def check_origin(version: str, offered: tuple[str, ...]) -> Finding:
 
 
 def masked() -> Finding:
-    return Finding(
-        "caddy.service",
-        Level.BLOCKED,
-        "caddy.service is masked: somebody has forbidden it to run",
-        remedy="if that is over: sudo systemctl unmask caddy.service; then run this again",
-    )
+    summary = "caddy.service is masked: somebody has forbidden it to run"
+    return Finding("caddy.service", Level.BLOCKED, summary, unmask(SERVICE))
 
 
 def check_enabled(look: Look) -> Finding:
     unit = look.server.units(SERVICE)[SERVICE]
     if unit.is_enabled:
         return Finding("caddy.service", Level.OK, "caddy.service is enabled")
-    if unit.enabled.startswith("masked"):
+    if is_masked(unit):
         return masked()
-    enabled = UnitIs("caddy.service", enabled=True)
-    undo = Run(("systemctl", "disable", "caddy.service"), "", makes=(UnitIs("caddy.service", enabled=False),))
-    return Finding(
-        "caddy.service",
-        Level.DRIFT,
-        "caddy.service is disabled: after a reboot there would be no endpoint",
-        fix=(
-            Run(
-                ("systemctl", "enable", "caddy.service"),
-                "start Caddy at boot",
-                makes=(enabled,),
-                undo=(undo,),
-            ),
-        ),
-    )
+    summary = "caddy.service is disabled: after a reboot there would be no endpoint"
+    return Finding("caddy.service", Level.DRIFT, summary, fix=(enable(SERVICE, "start Caddy at boot"),))
 
 
 def check_home(look: Look) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from .. import paths
 from ..apt import finish_cut_off, install, refresh_system
+from ..boot import enable, is_masked, unmask
 from ..engine import Look, Step
 from ..model import Action, Finding, FirewallIs, Level, Run, UnitIs
 from ..parse.ufw import UfwRule
@@ -42,13 +43,19 @@ def inspect(look: Look) -> Iterator[Finding]:
             f"the firewall is left alone, as the answers say; ufw is {'on' if firewall.enabled else 'off'}",
         )
         return
+    yield from check_rules(look, firewall)
+    if firewall.installed:
+        yield check_boot(look)
+
+
+def check_rules(look: Look, firewall: Firewall) -> Iterator[Finding]:
+    """The rules and their state; a change of them is undone unless it is proved."""
     ports = find_ssh_ports(look).ports
     rules = Rules(look, firewall)
     findings = [*check_package(look, firewall), *check_ipv6(look, firewall), *check_ssh(look, rules, ports)]
     findings += [*check_services(look, rules), *check_leftovers(look, firewall)]
-    findings += [*check_incoming(look, rules), check_enabled(rules, (443, *ports)), *check_boot(look, firewall)]
-    # What is done at the next boot lets nobody in or out now: nothing is to be proved.
-    changing = [finding for finding in findings if finding.level is Level.DRIFT and finding.key != "firewall.boot"]
+    findings += [*check_incoming(look, rules), check_enabled(rules, (443, *ports))]
+    changing = [finding for finding in findings if finding.level is Level.DRIFT]
     unproved = look.server.read(paths.UNCONFIRMED) is not None
     if not changing and not unproved:
         yield from findings
@@ -295,27 +302,17 @@ def check_enabled(rules: Rules, ports: tuple[int, ...]) -> Finding:
     )
 
 
-def check_boot(look: Look, firewall: Firewall) -> Iterator[Finding]:
-    """ufw.conf says that ufw is on; its unit is what loads the rules at boot."""
-    if not firewall.installed:
-        return
+def check_boot(look: Look) -> Finding:
+    """ufw.conf says that ufw is on; its unit is what loads the rules at boot. That lets nobody in or out now: there is
+    nothing to be proved."""
     unit = look.server.units(UNIT)[UNIT]
     if unit.is_enabled:
-        yield Finding("firewall.boot", Level.OK, "ufw comes back after a reboot")
-    elif "masked" in (unit.load, unit.enabled):
+        return Finding("firewall.boot", Level.OK, f"{UNIT} is enabled")
+    if is_masked(unit):
         summary = f"{UNIT} is masked, somebody has forbidden it to run: after a reboot there would be no firewall"
-        remedy = f"if that is over: sudo systemctl unmask {UNIT}; then run this again"
-        yield Finding("firewall.boot", Level.BLOCKED, summary, remedy)
-    else:
-        undo = Run(("systemctl", "disable", UNIT), "", makes=(UnitIs(UNIT, enabled=False),))
-        enable = Run(
-            ("systemctl", "enable", UNIT),
-            "load the rules at boot",
-            undo=(undo,),
-            makes=(UnitIs(UNIT, enabled=True),),
-        )
-        summary = f"{UNIT} is disabled: after a reboot there would be no firewall"
-        yield Finding("firewall.boot", Level.DRIFT, summary, fix=(enable,))
+        return Finding("firewall.boot", Level.BLOCKED, summary, unmask(UNIT))
+    summary = f"{UNIT} is disabled: after a reboot there would be no firewall"
+    return Finding("firewall.boot", Level.DRIFT, summary, fix=(enable(UNIT, "load the rules at boot"),))
 
 
 def install_ufw(*, again: bool = False) -> Run:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import acme
 from ..caddyfile import serves_http
-from ..endpoint import endpoint_host, own_address, url_host
+from ..endpoint import ask_endpoint, endpoint_host, own_address
 from ..engine import Look, Step
 from ..evidence import Witness
 from ..model import Finding, TestRow
@@ -60,15 +60,9 @@ class Endpoint:
         return None if private else ""
 
     def request(self, path: str, *, key: bool = False, body: Any = None, timeout_s: float = 10) -> Request:
-        return Request(
-            self.address,
-            443,
+        return replace(
+            ask_endpoint(self.address, self.host, path, self.ca_file),
             method="GET" if body is None else "POST",
-            path=path,
-            host=url_host(self.host),
-            tls=True,
-            server_name=self.host,
-            ca_file=self.ca_file,
             bearer=self.vllm.key if key else None,
             body=b"" if body is None else json.dumps(body).encode(),
             timeout_s=timeout_s,

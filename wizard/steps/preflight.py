@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from .. import hardware, packages, ssh, surroundings
 from ..engine import Look, Step
-from ..facts import ALL_PACKAGES
+from ..facts import ADAPT, ALL_PACKAGES
 from ..hardware import check_clock, check_cloud, check_gpu
 from ..model import Finding, Level
 from ..packages import check_packages
@@ -22,7 +22,7 @@ from ..web_ports import check_web_ports
 # What every look asks, of whatever server.
 QUERIES = (
     *(hardware.GPUS, hardware.SYNCHRONIZED, ssh.CONFIGURED, ALL_PACKAGES, packages.HELD_LOCKS, packages.PROXY),
-    ("caddy", "adapt", "--adapter", "caddyfile", "--config", CADDYFILE),
+    (*ADAPT, CADDYFILE),
     *(packages.SPACE, surroundings.TABLES, *((program, "-t", "filter") for program in SAVE.values())),
 )
 

@@ -11,7 +11,9 @@ from ..caddy_service import loaded, stopped
 from ..caddyfile import ADDITIONS, is_packaged, render_caddyfile
 from ..endpoint import find_hosts
 from ..engine import Look, Step
+from ..facts import ADAPT
 from ..model import Action, Finding, Level, Run, Write
+from ..parse.error_line import line_of_error
 from ..paths import CADDYFILE
 from ..questions import Choice, Kind, Question
 from ..server import FileState
@@ -160,8 +162,8 @@ def refused(look: Look) -> str:
     """Why Caddy could not take up what is in its files now, or ""."""
     if not any(name.endswith(".caddy") for name in look.server.names(ADDITIONS)):
         return ""
-    output = look.server.query(("caddy", "adapt", "--adapter", "caddyfile", "--config", CADDYFILE))
-    return "" if output.ok or output.code == existing.NOT_FOUND else output.last_words.rpartition(" / ")[2]
+    output = look.server.query((*ADAPT, CADDYFILE))
+    return "" if output.ok or output.code == existing.NOT_FOUND else line_of_error(output.err)
 
 
 def refused_addition(reason: str) -> Finding:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from .model import Action, Output, SetupError
 from .parse.apt import parse_packages
 from .parse.netfilter import Ruleset, is_ufw_loaded, parse_ruleset
-from .parse.ufw import UfwDefaults, parse_defaults, parse_enabled, parse_user_rules
+from .parse.ufw import UfwDefaults, is_cut_off, parse_defaults, parse_enabled, parse_log_level, parse_user_rules
 from .parse.units import parse_show
 from .server import (
     Address,
@@ -35,6 +35,7 @@ UNIT_PROPERTIES = (
 CADDY_ADMIN = Request("127.0.0.1", 2019, path="/config/", host="localhost:2019", timeout_s=2)
 ADAPT = ("caddy", "adapt", "--adapter", "caddyfile", "--config")
 ALL_PACKAGES = ("dpkg-query", "-W", "-f", r"${Package}\t${db:Status-Abbrev}\t${Version}\n")
+UFW_RULES = {"/etc/ufw/user.rules": 4, "/etc/ufw/user6.rules": 6}
 APT_LISTS = "/var/lib/apt/lists"
 T = TypeVar("T")
 
@@ -147,17 +148,18 @@ class Facts:
             return Firewall(False, False, None, (), UfwDefaults(True, "deny", "allow", "deny"))
         kernel4, kernel6 = self._ruleset("iptables-save"), self._ruleset("ip6tables-save")
         loaded = None if kernel4 is None else is_ufw_loaded(kernel4)
+        configuration = self._text("/etc/ufw/ufw.conf")
+        files = {path: self._text(path) for path in UFW_RULES}
         return Firewall(
             installed=True,
-            enabled=parse_enabled(self._text("/etc/ufw/ufw.conf")),
+            enabled=parse_enabled(configuration),
             loaded=loaded,
-            rules=(
-                *parse_user_rules(self._text("/etc/ufw/user.rules"), 4),
-                *parse_user_rules(self._text("/etc/ufw/user6.rules"), 6),
-            ),
+            rules=tuple(rule for path, family in UFW_RULES.items() for rule in parse_user_rules(files[path], family)),
             defaults=parse_defaults(self._text("/etc/default/ufw")),
             kernel4=kernel4,
             kernel6=kernel6,
+            cut_off=tuple(path for path, text in files.items() if is_cut_off(text) and self.read(path) is not None),
+            log_level=parse_log_level(configuration),
         )
 
     def _text(self, path: str) -> str:

@@ -12,6 +12,7 @@ from .facts import Facts
 from .model import Action, Output, Remove, Run, SetupError, Wait, Write
 from .parse.error_line import line_of_error
 from .system import Nobody, RealMachine
+from .ufw_files import complaint
 from .unit_log import SYNC, said_by
 from .waiting import wait
 
@@ -59,11 +60,20 @@ class LiveServer(Facts):
             output = self.machine.command(action.argv, timeout_s=action.timeout_s, environment=dict(action.environment))
             passing = None if output.ok or action.retry is None else action.retry(output)
             if passing is None:
-                return output if output.ok else self._with_reason(action, output, began)
+                return self._look_after(action, output) if output.ok else self._with_reason(action, output, began)
             if time.monotonic() > until:
                 return Output(output.code, output.out, f"{output.err}\n{passing}")
             self.machine.observer.progress(passing)
             time.sleep(1)
+
+    def _look_after(self, action: Run, output: Output) -> Output:
+        """ufw's exit code is 0 where a full disk has cut off what it wrote: who believed it would be locked out by a
+        boot."""
+        if action.argv[0] != "ufw":
+            return output
+        self.refresh()
+        said = complaint(self.firewall())
+        return replace(output, code=1, out="", err=said) if said else output
 
     def _with_reason(self, action: Run, output: Output, began: int) -> Output:
         """systemctl only says where to read on: what the unit itself has said is added."""

@@ -146,10 +146,11 @@ class RuleIs:
 
 @dataclass(frozen=True)
 class FirewallIs:
-    """ufw is switched on or off, and its incoming default; None leaves that as it is."""
+    """ufw is switched on or off, and its incoming default; None leaves that as it is. `whole`: its files are."""
 
     active: bool | None = None
     incoming: str | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)

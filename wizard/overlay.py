@@ -160,7 +160,9 @@ class Overlay:
         changed = bool(self._rules) or self._firewall != FirewallIs()
         kernel4, kernel6 = (None, None) if changed else (found.kernel4, found.kernel6)
         told = replace(found, kernel4=kernel4, kernel6=kernel6, rules=tuple(rules), defaults=defaults)
-        return replace(told, installed=installed, enabled=active, loaded=loaded)
+        # Whatever changes a rule writes all of them.
+        cut_off = () if self._rules or self._firewall.whole else found.cut_off
+        return replace(told, installed=installed, enabled=active, loaded=loaded, cut_off=cut_off)
 
     def exchange(self, request: Request) -> Response:
         if request.tls and self._caddy:
@@ -248,10 +250,11 @@ class Overlay:
                 self._listeners[unit] = listeners
             case RuleIs():
                 self._rules.append(effect)
-            case FirewallIs(active=active, incoming=incoming):
+            case FirewallIs(active=active, incoming=incoming, whole=whole):
                 self._firewall = FirewallIs(
                     self._firewall.active if active is None else active,
                     self._firewall.incoming if incoming is None else incoming,
+                    self._firewall.whole or whole,
                 )
             case VllmAnswers(port=port, ready=ready):
                 self._vllm[port] = ready

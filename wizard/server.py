@@ -99,7 +99,10 @@ class Address:
 
 @dataclass(frozen=True)
 class Firewall:
-    """ufw as its files say and as the kernel has it. `loaded` is None where the kernel could not be asked."""
+    """ufw as its files say and as the kernel has it. `loaded` is None where the kernel could not be asked.
+
+    `cut_off` are the files of rules whose end is missing.
+    """
 
     installed: bool
     enabled: bool
@@ -108,6 +111,8 @@ class Firewall:
     defaults: UfwDefaults
     kernel4: Ruleset | None = None
     kernel6: Ruleset | None = None
+    cut_off: tuple[str, ...] = ()
+    log_level: str = "low"
 
 
 @dataclass(frozen=True)

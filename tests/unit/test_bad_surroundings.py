@@ -19,7 +19,7 @@ from tests.unit.test_laws import Book, applied, has_fix
 from wizard import apt, caller, live
 from wizard.engine import Step, walk
 from wizard.mask import Mask
-from wizard.model import Action, Change, Output, Remove, SetupError, Status, Write
+from wizard.model import Action, Change, Output, Remove, Run, SetupError, Status, Write
 from wizard.overlay import Overlay
 from wizard.server import FileState
 from wizard.steps import STEPS
@@ -161,6 +161,31 @@ def test_lock_of_apt_is_waited_for_ten_minutes_and_its_holder_named(
     told = machine.observer
     assert isinstance(told, Told)
     assert machine.asked == len(told.words) + 1 and set(told.words) == {f"apt is locked by {holder}: waiting for it"}
+
+
+# ── a disk that was full while ufw wrote ──
+
+CUT_OFF = "*filter\n### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in\nCOMM"
+
+
+class FullForUfw(RealMachine):
+    """A machine whose ufw cuts off what it writes, and says nothing."""
+
+    def command(self, argv: Sequence[str], **_: object) -> Output:
+        return Output(0, "Rule added" if argv[0] == "ufw" else "")
+
+    def read(self, path: str) -> FileState | None:
+        return FileState("file", {"/etc/ufw/user.rules": CUT_OFF}.get(path, "COMMIT\n").encode())
+
+
+def test_ufw_that_says_nothing_of_a_full_disk_is_not_believed() -> None:
+    """After a boot its rules would be gone, and everybody with them locked out."""
+    server = live.LiveServer(FullForUfw(Mask()))
+    output = server.perform(Run(("ufw", "allow", "443/tcp"), "let HTTPS in"))
+    assert not output.ok
+    assert "/etc/ufw/user.rules could not be written to the end" in output.last_words
+    assert "Make room (df -h /etc/ufw)" in output.last_words and "sudo ufw logging low" in output.last_words
+    assert server.perform(Run(("systemctl", "daemon-reload"), "")).ok, "no other command is judged by it"
 
 
 # ── no process to be had ──

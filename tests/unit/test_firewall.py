@@ -49,7 +49,7 @@ def server(
     text = {path: (folder / name).read_text() for path, name in FILES.items()}
     for path, lines in (("/etc/ufw/user.rules", rules), ("/etc/ufw/user6.rules", rules6)):
         if lines is not None:
-            text[path] = HEAD + "".join(f"### tuple ### {line}\n" for line in lines.splitlines() if line)
+            text[path] = HEAD + "".join(f"### tuple ### {line}\n" for line in lines.splitlines() if line) + "COMMIT\n"
     for name, value in (defaults or {}).items():
         text["/etc/default/ufw"] += f"{name}={value}\n"
     if enabled is not None:
@@ -225,6 +225,26 @@ def test_rules_that_were_edited_and_not_loaded_are_loaded() -> None:
     assert [one.key for one in found if one.fix] == []
     found = inspect(server(rules=OPEN, rules6=OPEN6, loaded="v6-only", scene="guide"))
     assert commands(found) == ["ufw reload"]
+
+
+@pytest.mark.parametrize("path", ["/etc/ufw/user.rules", "/etc/ufw/user6.rules"])
+@pytest.mark.parametrize("level", ["medium", "off", ""])
+def test_rules_file_that_a_full_disk_has_cut_off_is_written_again(path: str, level: str) -> None:
+    """Its log's level stays; and once that is done nothing is left to do."""
+    known = server(rules=OPEN, rules6=OPEN6, loaded="limit", scene="guide")
+    files = known.description.files
+    whole, configuration = files[path], files["/etc/ufw/ufw.conf"]
+    assert whole is not None and configuration is not None
+    cut = replace(whole, content=whole.content.removesuffix(b"MIT\n"))
+    told = replace(configuration, content=f"ENABLED=yes\nLOGLEVEL={level}\n".encode())
+    about = replace(known.description, files={**files, path: cut, "/etc/ufw/ufw.conf": told})
+    found = inspect(replace(known, description=about))
+    (finding,) = [one for one in found if one.key == "firewall.cut_off"]
+    assert commands(found) == [f"ufw logging {level or 'low'}"] and path in finding.summary
+    look, overlay = replace(known, description=about).overlaid()
+    for action in finding.fix:
+        overlay.perform(action)
+    assert not look.server.firewall().cut_off
 
 
 # ── comments, and the other family ──

@@ -8,6 +8,10 @@ MEANINGS = {
         "what can be reached.",
     ),
     "firewall.package": Meaning("Whether ufw, Ubuntu's firewall, is installed, and wholly. Else it is installed."),
+    "firewall.cut_off": Meaning(
+        "Whether ufw's files of rules are whole. A disk that was full while ufw wrote one has cut it off, ufw may have "
+        "said nothing, and a boot would load none of its rules, SSH's neither. ufw is told to write it again.",
+    ),
     "firewall.ssh_port": Meaning(
         "Whether SSH is allowed on each of its ports; that is done before anything is closed. A rule of yours for your "
         "own address alone is enough.",

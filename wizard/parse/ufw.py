@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _TUPLE = re.compile(r"^### tuple ###\s*(\S.*)$")
 _ANY_ADDRESS = frozenset({"any", "0.0.0.0/0", "::/0"})
 _ACTIONS = frozenset({"allow", "deny", "reject", "limit"})
+_LOG_LEVELS = frozenset({"off", "low", "medium", "high", "full"})
 _POLICIES = {"accept": "allow", "drop": "deny", "reject": "reject"}
 
 
@@ -144,6 +145,17 @@ def parse_user_rules(text: str, family: int) -> tuple[UfwRule, ...]:
         if found and (rule := _parse_tuple(found[1], family)) is not None:
             rules.append(rule)
     return tuple(rules)
+
+
+def is_cut_off(text: str) -> bool:
+    """True if the end of a rules file is missing: iptables-restore(8) loads nothing without it, nor does a boot."""
+    return not any(line.strip() == "COMMIT" for line in text.split("\n"))
+
+
+def parse_log_level(text: str) -> str:
+    """The level of /etc/ufw/ufw.conf, in the word that `ufw logging` takes; ufw's own where it says none."""
+    level = _settings(text).get("LOGLEVEL", "").lower()
+    return level if level in _LOG_LEVELS else "low"
 
 
 def parse_enabled(text: str) -> bool:

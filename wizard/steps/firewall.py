@@ -30,6 +30,7 @@ from ..rules import (
 from ..safety import arm, clear_away, prove_and_disarm
 from ..server import Firewall
 from ..ssh import find_ssh_ports
+from ..ufw_files import check_whole
 
 UNIT = "ufw.service"
 
@@ -52,7 +53,9 @@ def check_rules(look: Look, firewall: Firewall) -> Iterator[Finding]:
     """The rules and their state; a change of them is undone unless it is proved."""
     ports = find_ssh_ports(look).ports
     rules = Rules(look, firewall)
-    findings = [*check_package(look, firewall), *check_ipv6(look, firewall), *check_ssh(look, rules, ports)]
+    cut_off = check_whole(firewall)
+    findings = [*check_package(look, firewall), *((cut_off,) if cut_off else ())]
+    findings += [*check_ipv6(look, firewall), *check_ssh(look, rules, ports)]
     findings += [*check_services(look, rules), *check_leftovers(look, firewall)]
     findings += [*check_incoming(look, rules), check_enabled(rules, (443, *ports))]
     changing = [finding for finding in findings if finding.level is Level.DRIFT]

@@ -213,6 +213,12 @@ def with_report(
         return fail_call(words, command, [error_of(error)])
     except SetupError as error:
         return fail(options, 4 if isinstance(error, Busy) else 1, error)
+    except (MemoryError, OSError, ImportError, RuntimeError) as error:
+        from .shortage import of_error
+
+        if (short := of_error(error)) is None:
+            raise
+        return fail(options, 1, short)
     if tell is None:
         show(document, as_json=options.json)
     else:

@@ -354,7 +354,7 @@ def _perform(step: Step, action: Action, look: Look, watcher: Watcher) -> tuple[
     if isinstance(action, Run):
         return (
             change,
-            look.mask.text(f"{' '.join(action.argv)}: exit code {output.code}: {output.last_words}"),
+            look.mask.text(f"{' '.join(action.argv)}: {output.outcome}"),
             late,
         )
     return change, look.mask.text(output.last_words), late

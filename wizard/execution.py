@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import answers as answers_file
-from . import files, journal, runs
+from . import files, journal, runs, shortage
 from .answers import Answers
 from .book import Book
 from .caddy_service import SERVICE
@@ -64,9 +65,11 @@ def execute(run_id: str) -> int:
 
 def broken(view: View, book: Book, command: str, error: Exception) -> Report:
     """A defect of this program, or a server that fails under it: a sentence for people, the traceback for the log."""
-    book.line(traceback.format_exc())
-    message = error.message if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
-    remedy = error.remedy if isinstance(error, SetupError) else "the traceback is in the log; the same command goes on"
+    with contextlib.suppress(MemoryError):
+        book.line(traceback.format_exc())
+    known = error if isinstance(error, SetupError) else shortage.of_error(error)
+    message = known.message if known is not None else f"{type(error).__name__}: {error}"
+    remedy = known.remedy if known is not None else "the traceback is in the log; the same command goes on"
     problem = {"line": None, "key": "", "message": view.mask.text(message), "expected": remedy}
     return Report(
         command, 1, errors=(problem,), run=book.run, log_path=journal.log_path(book.run), changed=book.has_changed

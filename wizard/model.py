@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -287,6 +288,14 @@ class Output:
     @property
     def ok(self) -> bool:
         return self.code == 0
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, and its last words, where it had any."""
+        ended = f"exit code {self.code}"
+        if self.code < 0:
+            ended = f"ended by signal {-self.code} ({signal.strsignal(-self.code) or 'unknown'})"
+        return f"{ended}: {self.last_words}" if self.last_words else ended
 
     @property
     def last_words(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .apt import CADDY_PREREQUISITES
 from .engine import Look
@@ -14,7 +14,8 @@ from .server import read_through
 
 OURS = ("caddy", "ufw", *CADDY_PREREQUISITES)
 SOURCES = "/etc/apt/sources.list"
-LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
+DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
+LOCKS = (*DPKG_LOCKS, "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 HELD_LOCKS = ("lslocks", "--noheadings", "--raw", "-o", "PID,COMMAND,PATH")
 SPACE = ("df", "-B1", "--output=target,avail,iavail", "--", "/", "/var", "/usr")
 PROXY = ("apt-config", "shell", "HTTP", "Acquire::http::Proxy", "HTTPS", "Acquire::https::Proxy")
@@ -26,7 +27,16 @@ LEAST_INODES = 500
 
 def check_packages(look: Look) -> Iterator[Finding]:
     foreign = [name for name in look.server.half_configured() if name not in OURS]
-    if foreign:
+    at_work = ", ".join(f"{program} (process {pid})" for pid, program in holders(look, DPKG_LOCKS).items())
+    if foreign and at_work:
+        # Unattended-upgrades at a boot: nobody is to meddle with what is under way.
+        yield Finding(
+            "preflight.packages",
+            Level.INFO,
+            f"{', '.join(foreign[:5])}: being installed right now, by {at_work}",
+            evidence={"packages": foreign},
+        )
+    elif foreign:
         yield Finding(
             "preflight.packages",
             Level.BLOCKED,
@@ -63,16 +73,21 @@ def check_held(look: Look) -> Iterator[Finding]:
             )
 
 
-def check_lock(look: Look) -> Iterator[Finding]:
+def holders(look: Look, paths: Sequence[str]) -> dict[int, str]:
+    """The processes that hold one of these locks, with their programs."""
     output = look.server.query(HELD_LOCKS, timeout_s=10)
-    holders = {lock.pid: lock.program for lock in parse_locks(output.out) if lock.path in LOCKS}
-    if holders:
-        named = ", ".join(f"{program} (process {pid})" for pid, program in sorted(holders.items()))
+    return dict(sorted((lock.pid, lock.program) for lock in parse_locks(output.out) if lock.path in paths))
+
+
+def check_lock(look: Look) -> Iterator[Finding]:
+    held = holders(look, LOCKS)
+    if held:
+        named = ", ".join(f"{program} (process {pid})" for pid, program in held.items())
         yield Finding(
             "preflight.apt_lock",
             Level.INFO,
             f"apt is locked by {named} now: where something is to be installed, its end is waited for, up to 10 min",
-            evidence={"holders": [{"pid": pid, "program": program} for pid, program in sorted(holders.items())]},
+            evidence={"holders": [{"pid": pid, "program": program} for pid, program in held.items()]},
         )
 
 

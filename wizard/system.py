@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import exchange, files
+from . import exchange, files, shortage
 from .mask import Mask, strip_control
 from .model import Output, SetupError
 from .parse.sshd import SshConnection, parse_ssh_connection
-from .paths import RUN_UNIT
 from .process import Process
 from .server import Address, DnsAnswer, FileState, Listener, Operator, Reach, Request, Response, Target
 
@@ -89,10 +88,11 @@ class RealMachine:
         except FileNotFoundError:
             output = Output(NOT_FOUND, "", f"{argv[0]}: command not found")
         except OSError as error:
-            limits = f"systemctl show -p TasksMax -p MemoryMax {RUN_UNIT}"
-            remedy = f"see how much memory is free, and how many processes there may be: free -m; {limits}"
-            raise SetupError(f"{argv[0]} could not be started: {error.strerror}", remedy) from error
+            raise SetupError(f"{argv[0]} could not be started: {error.strerror}", shortage.SEE) from error
         self.observer.ended(output.code, time.monotonic() - began)
+        # Whoever took it for an answer would find no package, no unit, no rule.
+        if (short := shortage.of_output(argv[0], output)) is not None:
+            raise short
         return output
 
     def read(self, path: str) -> FileState | None:

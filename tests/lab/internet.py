@@ -1,7 +1,12 @@
 """The gate: the lab's own internet. Names, and web servers on ports 80 and 443 of its address."""
 
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab import cache
 from tests.lab.archive import ARCHIVE, CLOUDSMITH, Internet, caddy_binary
 from tests.lab.names import Names
 from tests.lab.server import Server
@@ -9,6 +14,7 @@ from tests.lab.service import Service
 from tests.lab.space import BRIDGE, GATE, GATE6, NAMESERVER, NAMESERVER6, Space
 from tests.lab.way import Block, Way
 
+DRIPPING = "10.91.0.5"  # at the gate: what answers slowly
 CADDYFILE = """\
 {{
 	admin off
@@ -48,6 +54,7 @@ class Gate:
         self.files = space.files / "gate"
         self._disk = space.disk / "gate"
         self._web: Service | None = None
+        self._dripping: Service | None = None
         self.names = Names(space)
         self.way = Way(space, base_root)
 
@@ -88,6 +95,32 @@ class Gate:
         self.names.open(self.files / "dnsmasq.log")
         self._web.wait_for(f"{GATE}:80", f"{GATE}:443")
 
+    @contextlib.contextmanager
+    def dripping(self, within: str, bytes_per_second: float, share: float = 1) -> Iterator[None]:
+        """Let Caddy's repository answer slowly for paths that have this in them, and close the connection after this
+        share of the file; see dripping.py."""
+        how = self.files / "dripping.json"
+        how.write_text(json.dumps({"within": within, "bytes_per_second": bytes_per_second, "share": share}))
+        if self._dripping is None:
+            self.way.ip(f"addr add {DRIPPING}/16 dev {BRIDGE}")
+            pem = [self.internet.path / "server.pem", self.internet.path / "server.key"]
+            argv: list[str | Path] = [
+                sys.executable,
+                "-I",
+                cache.HERE / "dripping.py",
+                how,
+                self._disk / "root",
+                *pem,
+                DRIPPING,
+            ]
+            self._dripping = Service(self._space, argv, self.files / "dripping.log")
+            self._dripping.wait_for(f"{DRIPPING}:443")
+        self.names.set(CLOUDSMITH, f"A {DRIPPING}")
+        try:
+            yield
+        finally:
+            self.names.set(CLOUDSMITH, f"A {GATE}", f"AAAA {GATE6}")
+
     def name(self, name: str, *addresses: str) -> None:
         """Let a name point to these addresses (none: it stops to exist), from now on; more in `names`."""
         self.names.set(name, *(f"{'AAAA' if ':' in address else 'A'} {address}" for address in addresses))
@@ -114,6 +147,9 @@ class Gate:
         if self._web is not None:
             self._web.close()
             self._web = None
+        if self._dripping is not None:
+            self._dripping.close()
+            self._dripping = None
         self.names.close()
 
 

@@ -59,7 +59,8 @@ MEANINGS = {
     ),
     "preflight.packages": Meaning(
         "Whether dpkg has packages that are only half installed. Any installation would try to finish them first, "
-        "with whatever that restarts. Our own (caddy, ufw) are finished by the run.",
+        "with whatever that restarts. Our own (caddy, ufw) are finished by the run. Where dpkg is at work on them now, "
+        "that is said, and its end is waited for.",
         "`sudo dpkg --configure -a`, then `sudo apt-get install -f`.",
     ),
     "preflight.vllm_restarts": Meaning(

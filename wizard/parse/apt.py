@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 # An extended regular expression too, as grep -E reads one.
-LOCK_WORDS = "Could not get lock|Unable to lock|Unable to acquire the dpkg frontend lock"
+LOCK_WORDS = (
+    "Could not get lock|Unable to lock|Unable to acquire the dpkg frontend lock|"
+    # dpkg's own, where it is called without apt
+    "lock (was|is) locked by another process"
+)
 _LOCK = re.compile(LOCK_WORDS)
-_HOLDER = re.compile(r"held by process (\d{1,10})(?: \(([^)\n]*)\))?")
+_HOLDER = re.compile(r"(?:held by process|locked by another process with pid) (\d{1,10})(?: \(([^)\n]*)\))?")
 _VERSION_ROW = re.compile(r"^ (?P<mark>\*\*\*|   ) (?P<version>\S+)(?: (?P<priority>-?\d+))?$")
 _SOURCE_ROW = re.compile(r"^ {6,}(?P<priority>-?\d+) (?P<place>\S+)")
 _OPTIONS = re.compile(r"^(deb(?:-src)?)\s+\[([^\]]*)\]\s*(.*)$")

@@ -68,6 +68,9 @@ class Process:
                 selector.register(self._process.stdin, selectors.EVENT_WRITE)
             while selector.get_map():
                 ready = selector.select(min(max(until - time.monotonic(), 0), GRACE_S))
+                if not ready:
+                    # Who waits for lines that come close together has them all: a long download begins so.
+                    self._observer.output("")
                 if not ready and time.monotonic() >= until:
                     if expired:
                         break  # who has left its process group and holds the pipes is not waited for

@@ -19,6 +19,7 @@ from tests.lab.unchanged import left
 pytestmark = pytest.mark.lab
 
 SCRIPT, SHADOW = "/opt/vllm/start-vllm.sh", "/etc/shadow"
+UNITS = "/etc/systemd/system"
 STATE, LOG = "/var/lib/vllm-https-setup", "/var/log/vllm-https-setup"
 # A password hash, as /etc/shadow has them: what must never be seen elsewhere.
 HASH = "$6$canaryOfShadow$0a1B2c3D4e5F6g7H8i9J"
@@ -326,12 +327,49 @@ DISKS: Mapping[str, tuple[str, int, str]] = {
     "of the runs, from the beginning": (STATE, 0, "No space left on device"),
     "of the runs, in the middle": (STATE, 40, "disk is full"),
     "of the log": (LOG, 0, ""),
+    "of vLLM": ("/opt/vllm", 0, "/opt/vllm/start-vllm.sh could not be written: No space left on device"),
+    "of ufw's rules": ("/etc/ufw", 0, "/etc/ufw/user.rules could not be written to the end, and no boot could load"),
+    "of the units": (UNITS, 4, f"{UNITS}/vllm-https-setup-revert.timer could not be written: No space left on device"),
+    "of apt's keys": ("/usr/share/keyrings", 0, "could not be written: No space left on device"),
+    "of apt's packages": ("/var/cache/apt/archives", 0, "You don't have enough free space in /var/cache/apt/archives"),
+    "of apt's indexes": ("/var/lib/apt/lists", 0, "No space left on device"),
+    "of dpkg, from the beginning": ("/var/lib/dpkg", 0, "No space left on device"),
+    "of dpkg, in the middle": ("/var/lib/dpkg", 40, "No space left on device"),
+}
+WITHOUT_CADDY = (
+    "DEBIAN_FRONTEND=noninteractive apt-get remove -q -y caddy; apt-get clean; rm -f /var/lib/apt/lists/dl.*"
+)
+# ufw writes over its old file, and so has the room of that: its rules are made to need more than they have.
+FULL_PAGE = """\
+port=9000
+while size=$(($(stat -c %s /etc/ufw/user.rules) % 4096)); [ $size -lt 3960 ]; do
+    port=$((port + 1))
+    ufw allow $port/tcp comment "$(head -c $((size < 3400 ? 100 : 10)) /dev/zero | tr '\\0' x)"
+done
+"""
+NO_FULL_PAGE = (
+    "for rule in $(ufw show added | sed -n 's/^ufw allow \\(9[0-9]*\\).*/\\1/p'); do ufw delete allow $rule/tcp; done"
+)
+# More that has to be put right, so that something is to be written there.
+MORE_DRIFT: Mapping[str, str] = {
+    "/opt/vllm": "sed -i 's/--host 127.0.0.1/--host 0.0.0.0/' /opt/vllm/start-vllm.sh",
+    "/etc/ufw": FULL_PAGE,
+    "/usr/share/keyrings": "rm /usr/share/keyrings/caddy-stable-archive-keyring.gpg",
+    "/var/cache/apt/archives": WITHOUT_CADDY,
+    "/var/lib/apt/lists": WITHOUT_CADDY,
+    "/var/lib/dpkg": WITHOUT_CADDY,
 }
 SMALL = """\
 cp -a "$1" /run/small && mount -t tmpfs -o "size=$2k,mode=$(stat -c %a "$1"),uid=$(stat -c %u "$1")" small "$1"
 cp -a /run/small/. "$1/"; rm -rf /run/small
 dd if=/dev/zero of="$1/.filled" bs=1k 2>/dev/null || true
 [ "$3" = 0 ] || truncate -s -"$3"k "$1/.filled"
+"""
+# The disk stays, with what it has; and goes when all is well, what it has being kept.
+ROOM = 'mount -o remount,size=100% "$1"; rm -f "$1/.filled"'
+NO_DISK = """\
+cp -a "$1" /run/kept; umount "$1"
+find "$1" -mindepth 1 -delete; cp -a /run/kept/. "$1/"; rm -rf /run/kept
 """
 
 
@@ -340,6 +378,7 @@ def test_full_disk_is_a_sentence_and_the_next_apply_completes(settled: Operator,
     place, room, words = DISKS[which]
     server = settled.server
     drift(settled)
+    server.run(["sh", "-euc", MORE_DRIFT.get(place, "true")])
     if which == "of the saved answers":
         settled.answer(test={"timeout": 60})
     used = int(server.run(["du", "-sk", "--apparent-size", place]).stdout.split()[0])
@@ -347,7 +386,7 @@ def test_full_disk_is_a_sentence_and_the_next_apply_completes(settled: Operator,
     try:
         result = settled.say("apply --answers answers.yaml")
     finally:
-        server.run(["umount", place])
+        server.run(["sh", "-euc", ROOM, "sh", place])
         settled.answer()
     said = result.stdout + result.stderr
     assert "Traceback" not in said and "should not have happened" not in said
@@ -357,6 +396,13 @@ def test_full_disk_is_a_sentence_and_the_next_apply_completes(settled: Operator,
         assert b"reverse_proxy" in server.get("/etc/caddy/Caddyfile")
     document = settled.apply()
     assert (document["exit_code"], troubles(document)) == (0, [])
+    assert server.run(["find", place, "-name", ".*.new"]).stdout == "", "what was not written to its end is not left"
+    for rules in ("/etc/ufw/user.rules", "/etc/ufw/user6.rules"):
+        assert server.get(rules).rstrip().endswith(b"COMMIT"), "a boot loads nothing of a file that is cut off"
+    assert server.run(["dpkg", "--audit"]).stdout == ""
+    server.run(["sh", "-euc", NO_DISK, "sh", place])
+    if place == "/etc/ufw":
+        server.run(["sh", "-euc", NO_FULL_PAGE])
 
 
 def test_etc_that_is_read_only_is_a_sentence_and_the_next_apply_completes(settled: Operator) -> None:

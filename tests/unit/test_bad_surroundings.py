@@ -16,7 +16,7 @@ import pytest
 
 from tests.servers import scenario
 from tests.unit.test_laws import Book, applied, has_fix
-from wizard import apt, caller, live
+from wizard import apt, caller, live, shortage
 from wizard.engine import Step, walk
 from wizard.mask import Mask
 from wizard.model import Action, Change, Output, Remove, Run, SetupError, Status, Write
@@ -205,6 +205,45 @@ def test_command_that_cannot_be_started_is_told_with_what_to_look_at(monkeypatch
         with pytest.raises(SetupError, match="sleep could not be started: Resource temporarily") as refused:
             machine.command(("sleep", "60"))
     assert "TasksMax" in refused.value.remedy
+
+
+SHORT_OF_MEMORY: Mapping[str, Exception] = {
+    "MemoryError": MemoryError(),
+    "ENOMEM": OSError(errno.ENOMEM, "Cannot allocate memory"),
+    "a library": ImportError("x.so: failed to map segment from shared object"),
+}
+
+
+@pytest.mark.parametrize("how", SHORT_OF_MEMORY)
+def test_memory_that_python_lacks_is_a_sentence(how: str) -> None:
+    said = shortage.of_error(SHORT_OF_MEMORY[how])
+    assert said is not None and "no memory left" in said.message
+    assert "free -m" in said.remedy and "the same command goes on" in said.remedy
+
+
+def test_thread_that_can_not_be_started_is_a_sentence_and_other_errors_are_defects() -> None:
+    said = shortage.of_error(RuntimeError("can't start new thread"))
+    assert said is not None and "TasksMax" in said.remedy
+    for defect in (RuntimeError("x"), ImportError("No module named x"), OSError(errno.ENOENT, "x"), KeyError("x")):
+        assert shortage.of_error(defect) is None
+
+
+NOT_LOADED = "systemctl: error while loading shared libraries: libc.so.6: failed to map segment from shared object"
+
+
+@pytest.mark.allow_commands("sh")
+@pytest.mark.parametrize("script", ["kill -KILL $$", f"echo '{NOT_LOADED}' >&2; exit 127"])
+def test_command_that_memory_had_no_room_for_is_no_answer(script: str) -> None:
+    """Else no package would be installed, and no unit there."""
+    with pytest.raises(SetupError, match="memory") as refused:
+        RealMachine(Mask()).command(("sh", "-c", script))
+    assert "free -m" in refused.value.remedy
+    assert RealMachine(Mask()).command(("sh", "-c", "exit 127")).code == 127
+
+
+def test_command_that_a_signal_ended_is_said_so() -> None:
+    assert Output(-11).outcome == "ended by signal 11 (Segmentation fault)"
+    assert Output(100, "", "E: x").outcome == "exit code 100: E: x"
 
 
 # ── the caller ──

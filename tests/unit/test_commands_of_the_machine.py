@@ -42,6 +42,15 @@ def test_lines_are_told_whole_and_as_they_come() -> None:
     assert told.at[1] - told.at[0] > 0.2
 
 
+def test_who_collects_lines_that_come_close_together_is_called_in_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """apt names a long download, and is silent until it has come: that is in the log meanwhile."""
+    monkeypatch.setattr("wizard.process.GRACE_S", 0.05)
+    one, told = machine()
+    output = one.command(("sh", "-c", "echo Get:1; sleep 0.3; echo done"))
+    assert told.lines[0] == "Get:1\n" and "" in told.lines[1:-1] and told.lines[-1] == "done\n"
+    assert output.out == "Get:1\ndone\n"
+
+
 def test_what_is_no_text_and_what_drives_a_terminal_is_not_passed_on() -> None:
     output = machine()[0].command(("sh", "-c", r"printf '\377\303\244\033[31mred'"))
     assert "\x1b" not in output.out and "ä" in output.out and "red" in output.out

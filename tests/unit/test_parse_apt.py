@@ -88,6 +88,13 @@ def test_lock_holder_without_a_name_or_none_at_all() -> None:
     assert not is_locked("E: Unable to locate package caddy")
 
 
+@pytest.mark.parametrize("said", ["dpkg frontend lock was locked", "dpkg frontend lock is locked"])
+def test_lock_that_dpkg_itself_tells_of_is_one_and_its_holder_named(said: str) -> None:
+    """It is called without apt where an installation was cut off."""
+    text = f"dpkg: error: {said} by another process with pid 135\nNote: removing the lock file is always wrong\n"
+    assert is_locked(text) and parse_lock_holder(text) == (135, None)
+
+
 @pytest.mark.parametrize(
     ("name", "policy"),
     [

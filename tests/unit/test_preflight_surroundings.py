@@ -147,6 +147,19 @@ def test_file_of_sources_that_stops_apt_is_named() -> None:
     assert "line 1" in found.summary and "sudo mv" in str(found.remedy)
 
 
+@pytest.mark.parametrize(
+    ("path", "at_work"), [("/var/lib/dpkg/lock-frontend", True), ("/var/lib/apt/lists/lock", False)]
+)
+def test_package_that_dpkg_is_at_work_on_is_no_fault(path: str, at_work: bool) -> None:
+    """Unattended-upgrades soon after a boot: who finished its work by hand would be told of a lock."""
+    server = edited_command(exposed(), "dpkg-query", lambda said: f"{said}netbase\tiF \t6.4\n", has="db:Status-Abbrev")
+    assert findings(server)["packages"].level is Level.BLOCKED
+    locked = edited_command(server, "lslocks", lambda said: f"{said}135 unattended-upgr {path}\n")
+    found = findings(locked)["packages"]
+    assert found.level is (Level.INFO if at_work else Level.BLOCKED)
+    assert ("netbase: being installed right now, by unattended-upgr (process 135)" in found.summary) is at_work
+
+
 def test_configuration_that_stops_apt_blocks_in_its_own_words() -> None:
     said = Output(100, "", "E: Syntax error /etc/apt/apt.conf.d/99x:1: Extra junk at end of file")
     found = findings(with_command(exposed(), "apt-config", said))["apt_configuration"]

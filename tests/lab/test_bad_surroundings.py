@@ -5,7 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -170,7 +170,25 @@ def stopped_at(operator: Operator, sign: Callable[[Event], bool]) -> Iterator[in
     try:
         yield pid
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_power_that_goes_while_ufw_writes_its_rules_locks_nobody_out(secured: Operator) -> None:
+    """The boot loads nothing of a file that is cut off; the undo, which was armed before, puts the old one back."""
+    server, rules = secured.server, "/etc/ufw/user.rules"
+    server.run(["ufw", "delete", "allow", "443/tcp"])
+    before = server.get(rules)
+    with secured.start(), stopped_at(secured, began("ufw allow 443/tcp")):
+        server.run(
+            ["sh", "-euc", 'until grep -q "dport 443" "$1"; do sleep 0.05; done; truncate -s -20 "$1"', "sh", rules]
+        )
+        server.run(["sync"])
+        server.kill()
+    assert server.ssh("echo in").stdout == "in\n"
+    assert server.get(rules) == before
+    document = secured.apply()
+    assert (document["exit_code"], troubles(document)) == (0, [])
 
 
 @pytest.mark.parametrize("step", ["preflight", "firewall", "bind", "caddy", "tls"])

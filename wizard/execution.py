@@ -20,6 +20,7 @@ from .caddy_service import SERVICE
 from .caddyfile import SITE_FILE
 from .commands import save_answers
 from .engine import Look, StepResult, walk
+from .internal import CLIENTS_NEED_IT, NEW_EXPORT
 from .model import Report, SetupError, Status, TestRow
 from .own_places import refuse_foreign_places
 from .paths import CADDYFILE
@@ -122,7 +123,7 @@ def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
         run=book.run,
         continued=request["continued"],
         changed=any(result.changes for result in results),
-        warnings=_warnings(results, view.look),
+        warnings=(*_warnings(results, view.look), *_for_clients(results)),
         log_path=journal.log_path(book.run),
     )
 
@@ -182,3 +183,9 @@ def _warnings(results: Results, look: Look) -> tuple[str, ...]:
         "Run the same command again when its cause is put right; `vllm-https-setup rollback` brings the old state back"
     )
     return (said,)
+
+
+def _for_clients(results: Results) -> tuple[str, ...]:
+    """What clients have to do, whatever else the run has come to."""
+    exported = any(change.why == NEW_EXPORT for result in results for change in result.changes)
+    return (CLIENTS_NEED_IT,) if exported else ()

@@ -11,10 +11,13 @@ from .clients import TRUST
 from .endpoint import ask_endpoint, endpoint_host, find_hosts, own_address
 from .engine import Look
 from .model import CaddyRuns, FileCopied, FileIs, Finding, Level, Probe, Remove, Run, Wait
+from .parse.pem import read_blocks
 from .paths import CADDY_HOME, CADDY_ROOT, CADDYFILE, ROOT_CERTIFICATE
-from .server import Request, Server
+from .server import FileState, Request, Server
 
 NEW_ROOT = "Caddy's CA has another root now: clients need the new one instead of the one that was exported"
+NEW_EXPORT = "the new root certificate: clients need it"
+CLIENTS_NEED_IT = f"Caddy's CA has a new root: clients trust nothing here until they have the new {ROOT_CERTIFICATE}"
 LEAVES = f"{CADDY_HOME}/.local/share/caddy/certificates/local"
 UNKNOWN_ISSUER = re.compile("unable to get (local )?issuer|self-signed certificate")
 NO_CERTIFICATE = "alert internal error"  # what Caddy says to who asks for a name that it has none for
@@ -72,23 +75,35 @@ def has_root(server: Server) -> Probe:
 def check_after(look: Look) -> Iterator[Finding]:
     """The root certificate, exported for clients."""
     made, exported = look.server.read(CADDY_ROOT), look.server.read(ROOT_CERTIFICATE)
-    if made is not None and exported is not None and made.content == exported.content and exported.mode == 0o644:
-        summary = f"clients trust {ROOT_CERTIFICATE}"
-        yield Finding("tls.root", Level.OK, summary, evidence={"trust": dict(TRUST)})
+    summary = name_flaw(made, exported)
+    if not summary:
+        yield Finding("tls.root", Level.OK, f"clients trust {ROOT_CERTIFICATE}", evidence={"trust": dict(TRUST)})
         return
     gone = Run(("rm", "-f", "--", ROOT_CERTIFICATE), "", makes=(FileIs(ROOT_CERTIFICATE, None),))
     copy = Run(
         ("install", "-D", "-m", "0644", CADDY_ROOT, ROOT_CERTIFICATE),
-        "the root certificate, for clients to trust"
-        if exported is None
-        else "the new root certificate: clients need it",
+        NEW_EXPORT if summary == NEW_ROOT else "the root certificate, for clients to trust",
         makes=(FileCopied(CADDY_ROOT, ROOT_CERTIFICATE, 0o644),),
         # An older one is of a CA that is gone: nobody wants it back.
         undo=() if exported else (gone,),
     )
     wait = Wait("Caddy's own CA", "its root certificate is made", 30, has_root, shell=HAS_ROOT)
-    summary = "the root certificate is not exported yet" if exported is None else NEW_ROOT
-    yield Finding("tls.root", Level.DRIFT, summary, fix=(copy,) if made is not None else (wait, copy))
+    fix = (copy,) if made is not None else (wait, copy)
+    yield Finding("tls.root", Level.DRIFT, summary, fix=fix)
+
+
+def name_flaw(made: FileState | None, exported: FileState | None) -> str:
+    """What is wrong with the exported root certificate; "": it is the CA's, and all can read it."""
+    if exported is None:
+        return "the root certificate is not exported yet"
+    if made is None:
+        return NEW_ROOT  # Caddy makes a CA anew where it finds none
+    if made.content == exported.content:
+        return "" if exported.mode == 0o644 else f"not everybody can read {ROOT_CERTIFICATE}"
+    before, now = ({one.der for one in read_blocks(state.content) if one.der} for state in (exported, made))
+    if before - now:
+        return NEW_ROOT
+    return f"{ROOT_CERTIFICATE} is not the root certificate any more that was exported"
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,16 @@ _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|BEARER", re.IG
 _URL_CREDENTIALS = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,30}://)[^/\s?#\"'<>]+@", re.IGNORECASE)
 # A variable's name is no secret. vLLM takes several keys; what comes next in a sentence has no digit, or is short.
 _ON_COMMAND_LINE = re.compile(r"(?P<option>--api[-_]key[= ])(?![\"']?\$)\S+(?: (?!-)(?=\S*\d)[\w+/=.-]{12,})*")
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    # What turns the direction of writing, so that a line reads otherwise than it is (Unicode's UAX 9).
+    "|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def strip_control(text: str) -> str:
-    """Text without escape sequences and control characters (newline and tab stay): it cannot drive a terminal."""
+    """Text without escape sequences and control characters (newline and tab stay): it cannot drive a terminal, nor
+    turn the direction in which a line is read."""
     return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 

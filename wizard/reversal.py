@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from . import files
-from .apt import installed_by
+from .apt import CADDY, installed_by
 from .caddy_removal import CaddyRemoval, find_caddy_removal
 from .caddy_service import SERVICE
+from .caddyfile import is_packaged
 from .engine import Look, Step, StepResult, Watcher, perform_all, show
 from .existing import IMPORT, lines_of, without_import
 from .firewall_undo import guard
@@ -83,7 +84,8 @@ class Wish:
 
 def plan_reversal(done: Sequence[Done], look: Look, wish: Wish) -> Reversal:
     """The actions that take this back, as the server is now."""
-    done, edited = without_edited([one for one in done if one.path not in SAFETY], look)
+    gone = (*SAFETY, CADDYFILE) if _went_with_its_package(done, look) else SAFETY
+    done, edited = without_edited([one for one in done if one.path not in gone], look)
     left = [f"{path} was edited since: it stays as it is" for path in edited]
     commands = [one.argv for one in done]
     caddy = find_caddy_removal(look, commands, _caddyfile(done, look), edited, keep_data=wish.keep_data)
@@ -105,6 +107,14 @@ def plan_reversal(done: Sequence[Done], look: Look, wish: Wish) -> Reversal:
             steps.append((step, actions))
         left += words
     return Reversal(tuple(steps), tuple(dict.fromkeys(left)), exposes)
+
+
+def _went_with_its_package(done: Sequence[Done], look: Look) -> bool:
+    """True where a reversal that was killed has purged Caddy already: its own Caddyfile was no file of before."""
+    before = next((one.before for one in done if one.path == CADDYFILE), None)
+    if before is None or not is_packaged(before.text) or look.server.read(CADDYFILE) is not None:
+        return False
+    return not look.server.packages(CADDY)[CADDY].installed
 
 
 def _caddyfile(done: Sequence[Done], look: Look) -> str:

@@ -14,9 +14,10 @@ from tests.lab.terminal import Terminal
 
 pytestmark = pytest.mark.lab
 
+# The limit of starts is forgotten: systemd starts a unit five times in ten seconds, and no more.
 EXPOSED = (
     "sed -i 's/--host 127.0.0.1/--host 0.0.0.0/' /opt/vllm/start-vllm.sh; "
-    "systemctl reset-failed vllm; systemctl restart vllm; "  # systemd starts a unit five times in ten seconds, and no more
+    "systemctl reset-failed vllm; systemctl restart vllm; "
     "until ss -Hltn | grep -q 0.0.0.0:8000; do sleep 0.05; done"
 )
 # Every command that starts a run, as it is typed.

@@ -144,6 +144,7 @@ def test_key_is_in_no_file_no_output_and_no_argument_list(
 
     def say(words: str) -> None:
         result = operator.say(words)
+        assert result.code != 2, words
         said[words] = result.stdout + result.stderr
 
     with Processes(operator.server) as processes:
@@ -156,11 +157,17 @@ def test_key_is_in_no_file_no_output_and_no_argument_list(
             say(words)
         for run in operator.runs():
             say(f"log {run}")
+        for words in ("rollback --yes", "uninstall --expose --plan --json"):
+            say(words)
+        say(f"log {operator.runs()[-1]}")
+        say("apply --answers answers.yaml")
+        first, kept = operator.runs()[0], leaks_on_disk(operator.server)
+        say("uninstall --yes --expose")
     own = operator.server.run(["journalctl", "-o", "export", "-u", RUN_UNIT, "--no-pager"]).stdout
     assert [words for words, text in said.items() if found_in(text.encode())] == []
     assert not found_in(own.encode())
-    assert "•••" in said[f"log {operator.runs()[0]}"]  # what vLLM told of itself was read, and masked
-    assert leaks_on_disk(operator.server) == [ENV_FILE]
+    assert "•••" in said[f"log {first}"]  # what vLLM told of itself was read, and masked
+    assert kept == leaks_on_disk(operator.server) == [ENV_FILE]
     print(f"{processes.looks} looks at all processes, of {len(processes.programs)} programs")
     assert processes.caught == set()
     assert processes.vllm_has_it

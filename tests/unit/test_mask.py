@@ -104,6 +104,7 @@ def test_secret_prints_as_dots_also_in_a_traceback() -> None:
         ("\x1b]0;title\x07x", "x"),
         ("\x1b]52;c;AAAA\x1b\\x", "x"),
         ("a\r\nb\rc\td", "a\nb\nc\td"),
+        ("moc.\u202egpj\u202c \u2066x\u2069 \u200fy\u061c", "moc.gpj x y"),
         ("bell\x07 nul\x00 del\x7f c1\x9b", "bell nul del c1"),
     ],
 )

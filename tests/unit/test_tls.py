@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.servers import scenario
 from tests.servers.scenario import Scenario
 from tests.unit.altered import with_command, with_exchange, with_files
-from tests.unit.certificates import CHAIN, DOMAIN, LEAF, NOW
+from tests.unit.certificates import CHAIN, DOMAIN, LEAF, LOWER, NOW, UPPER
 from wizard import answers, custom, eab, internal
 from wizard.caddyfile import ACCOUNT_KEY, PACKAGED_CADDYFILE, render_caddyfile
 from wizard.described import DescribedMachine
@@ -267,9 +267,22 @@ def test_addition_that_caddy_refuses_blocks_with_its_reason_and_the_file() -> No
     assert found_on(without, "tls.running").level is Level.DRIFT
 
 
-def test_other_root_of_caddys_ca_says_that_clients_need_the_new_one() -> None:
-    server = with_files(scenario.load("finished"), {ROOT_CERTIFICATE: "of a CA that is gone\n"})
+@pytest.mark.parametrize(
+    ("exported", "mode", "summary", "why"),
+    [
+        (UPPER.pem, 0o644, "clients need the new one", "the new root certificate: clients need it"),
+        (b"edited\n", 0o644, "not the root certificate any more", "the root certificate, for clients to trust"),
+        (None, 0o600, "not everybody can read", "the root certificate, for clients to trust"),
+    ],
+    ids=["of another CA", "edited", "root's alone"],
+)
+def test_export_that_is_not_caddys_root_is_told_by_what_is_wrong_with_it(
+    exported: bytes | None, mode: int, summary: str, why: str
+) -> None:
+    """Clients need another certificate only where Caddy's CA is another one."""
+    server = with_files(scenario.load("finished"), {CADDY_ROOT: FileState("file", LOWER.pem, 0o600)})
+    server = with_files(server, {ROOT_CERTIFICATE: FileState("file", exported or LOWER.pem, mode)})
     found = found_on(server, "tls.root")
     assert found.level is Level.DRIFT
-    assert "clients need the new one" in found.summary
-    assert [action.why for action in found.fix] == ["the new root certificate: clients need it"]
+    assert summary in found.summary
+    assert [action.why for action in found.fix] == [why]

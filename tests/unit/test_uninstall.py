@@ -14,7 +14,20 @@ from wizard.caddy_source import KEYRING, LIST
 from wizard.described import NotDescribed
 from wizard.engine import Look, NoWatcher
 from wizard.firewall_undo import ALLOW_ALL, DISABLE, guard
-from wizard.model import Action, FirewallIs, Output, Remove, Run, Status, UnitIs, Wait, Write
+from wizard.model import (
+    Action,
+    FileIs,
+    FirewallIs,
+    ListensOn,
+    Output,
+    PackageIs,
+    Remove,
+    Run,
+    Status,
+    UnitIs,
+    Wait,
+    Write,
+)
 from wizard.overlay import Overlay
 from wizard.owned import Owned
 from wizard.package_removal import find_departure
@@ -25,11 +38,19 @@ from wizard.server import FileState, Firewall, Server
 from wizard.undo import Performed, undo_actions
 
 SCRIPT = "/opt/vllm/start-vllm.sh"
+NO_CADDY = (UnitIs("caddy.service", active=False), ListensOn("caddy.service", ()))
+CADDY_GONE = (
+    PackageIs("caddy", False),
+    *NO_CADDY,
+    UnitIs("caddy.service", exists=False),
+    FileIs("/usr/bin/caddy", None),
+)
 EVERYTHING = Wish(keep_data=False)
 
 
 class Described(Overlay):
-    """What no run asks of a described server is not there; apt would take away what it is told to, and no more."""
+    """What no run asks of a described server is not there; apt would take away what it is told to, and no more,
+    and a package that goes takes its unit and its program along."""
 
     def read(self, path: str) -> FileState | None:
         try:
@@ -48,6 +69,13 @@ class Described(Overlay):
             names = argv[argv.index("--") + 1 :] if "--" in argv else ()
             return Output(0, "".join(f"Purg {name} [1]\n" for name in names))
         return super().query(argv, timeout_s, stdin)
+
+    def perform(self, action: Action) -> Output:
+        output = super().perform(action)
+        if isinstance(action, Run) and action.argv[:2] == ("apt-get", "purge") and "caddy" in action.argv:
+            for effect in (*CADDY_GONE, FileIs(paths.CADDYFILE, None)):
+                self.make_true(effect)
+        return output
 
     def differences_of_files(self) -> list[str]:
         return [what.removeprefix("file ") for what in self.differences() if what.startswith("file ")]
@@ -399,3 +427,16 @@ def test_what_the_undo_brings_back_within_an_uninstall_is_taken_back_by_the_next
         ("ufw", "delete", "allow", "443/tcp"),
         ("ufw", "delete", "allow", "22/tcp"),
     ]
+
+
+def test_caddyfile_of_a_caddy_that_a_killed_uninstall_has_purged_is_not_written_again(secured: Secured) -> None:
+    look, server, _ = secured("exposed")
+    owned = look.owned
+    for step, actions in uninstall.plan_uninstall(look, EVERYTHING).reversal.steps[:2]:
+        for one in actions:
+            owned = book.owned_before(owned, step.id, one, server.read(getattr(one, "path", SCRIPT)), None)
+            server.perform(one)
+            owned = book.owned_after(owned, one)
+    assert not server.packages("caddy")["caddy"].installed
+    take_back(replace(look, owned=owned), EVERYTHING)
+    assert server.read(paths.CADDYFILE) is None

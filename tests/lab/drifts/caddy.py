@@ -91,6 +91,7 @@ CADDY = (
         "apt-get purge -qq caddy",
         "tls.root",
         (REFRESH, INSTALL_CADDY, *WRITE_CADDYFILE, "wait Caddy's own CA", EXPORT),
+        new_root=True,
     ),
     Drift(
         "Caddy is one that no package brought",

@@ -10,8 +10,8 @@ class Drift:
     `repaired` are all changes of the repair, in words, but for the firewall's undo, which is armed and taken away
     around each change of it. Where a person is needed, `stops` has what the repair says (exit code `code`), and
     `by_hand` is what the person types; `repaired` is then what the next repair does. `kept` are words of an edit by
-    hand, which the diff and the run's backup must have. `console`: there is no way in over SSH. `cleanup` takes back
-    what the repair rightly leaves.
+    hand, which the diff and the run's backup must have. `new_root`: clients are said to need Caddy's new root.
+    `console`: there is no way in over SSH. `cleanup` takes back what the repair rightly leaves.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Drift:
     code: int = 3
     by_hand: str = ""
     kept: str = ""
+    new_root: bool = False
     console: bool = False
     cleanup: str = ""
 

@@ -96,12 +96,14 @@ TLS = (
         f"until test -s {AUTHORITY}/authorities/local/root.crt; do sleep 0.05; done",
         "tls.leaf",
         (f"run rm -rf -- {LEAVES}", "run systemctl restart caddy.service", EXPORT),
+        new_root=True,
     ),
     Drift(
         "all that Caddy keeps is gone, and the directory with it",
         "systemctl stop caddy; rm -r /var/lib/caddy",
         "caddy.home",
         ("run install -d -m 0750 -o caddy -g caddy /var/lib/caddy", START_CADDY, "wait Caddy's own CA", EXPORT),
+        new_root=True,
     ),
     Drift(
         "the server has one more address",

@@ -173,9 +173,9 @@ def _warnings(results: Results, look: Look) -> tuple[str, ...]:
     failed = next((result for result in results if result.status in (Status.FAILED, Status.BLOCKED)), None)
     if failed is None or not bound or failed.step.prove is not None:
         return ()
-    untouched = not any(result.changes for result in results) and any(
-        map(look.owned.is_written, (CADDYFILE, SITE_FILE))
-    )
+    sites = (CADDYFILE, SITE_FILE)
+    changed = {change.path for result in results for change in result.changes}
+    untouched = changed.isdisjoint(sites) and any(map(look.owned.is_written, sites))
     if untouched and any(one.unit == SERVICE and one.port == 443 for one in look.server.listeners()):
         return ()  # an earlier run's endpoint is served on as before
     said = (

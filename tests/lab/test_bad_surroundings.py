@@ -237,9 +237,11 @@ def test_fork_that_fails_from_the_middle_on_is_a_sentence_and_the_next_apply_com
     with secured.start() as apply:
         with stopped_at(secured, MOMENTS[moment][0]) as pid:
             take_back = limit_processes(pid, 1)
-        result = apply.end()
-    secured.wait_until_idle()
-    take_back()
+        try:
+            result = apply.end()
+        finally:
+            secured.wait_until_idle()
+            take_back()
     assert_said(result, 1, MOMENTS[moment][1])
     assert "TasksMax" in result.stdout and "the same command goes on from" in result.stdout
     assert_completed(secured)

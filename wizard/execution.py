@@ -123,7 +123,7 @@ def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
         run=book.run,
         continued=request["continued"],
         changed=any(result.changes for result in results),
-        warnings=(*_warnings(results, view.look), *_for_clients(results)),
+        warnings=(*said_first(results, view.look), *_for_clients(results)),
         log_path=journal.log_path(book.run),
     )
 
@@ -167,8 +167,8 @@ def _exit_code(results: Results, rows: tuple[TestRow, ...]) -> int:
     return test_exit_code(rows)
 
 
-def _warnings(results: Results, look: Look) -> tuple[str, ...]:
-    """Said first: what a failure leaves half done."""
+def said_first(results: Results, look: Look) -> tuple[str, ...]:
+    """What a failure leaves half done."""
     bound = any(result.step.id == "bind" and result.status in (Status.OK, Status.CHANGED) for result in results)
     failed = next((result for result in results if result.status in (Status.FAILED, Status.BLOCKED)), None)
     if failed is None or not bound or failed.step.prove is not None:

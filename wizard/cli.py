@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .report import Document
 
 SCENES = ("fresh", "exposed", "drifted", "blocked", "broken")
-LOOKING = ("plan", "apply", "repair", "status", "test")
+LOOKING = ("plan", "apply", "repair", "status", "test", "run")
 COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test", "rollback", "uninstall")
 
 

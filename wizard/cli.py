@@ -198,7 +198,7 @@ def with_report(
         return fail_call(words, command, [{"line": None, "key": "", "message": message, "expected": None}])
     # Whatever the caller's mask is: files are made with the modes that we name.
     os.umask(0o022)
-    from .answers import AnswersError
+    from .answers_file import AnswersError
     from .commands import NoAnswers, Refused
     from .model import SetupError
     from .own_places import refuse_foreign_places

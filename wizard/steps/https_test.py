@@ -19,6 +19,7 @@ from ..model import Finding, TestRow
 from ..parse.event_stream import arrivals, came_at_once
 from ..parse.netfilter import Packet, evaluate
 from ..paths import ROOT_CERTIFICATE
+from ..queries import LOADED_RULES, SSH_CONFIGURED, show_units, units_of_every_look
 from ..reachability import let_in_some, managed
 from ..server import Reach, Request, Response, Target
 from ..ssh import find_ssh_ports, listening_at
@@ -87,6 +88,9 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 def prove(look: Look) -> Iterator[TestRow]:
     """Every row of the final test. The packets run beside the requests: silence takes its time."""
+    units = units_of_every_look(look.answers.vllm.unit)
+    look.server.expect((show_units(*units), SSH_CONFIGURED, *LOADED_RULES))
+    look.server.units(*units)
     vllm = find_vllm(look)
     endpoint = Endpoint(look, vllm, own_address(look), endpoint_host(look))
     with ThreadPoolExecutor(3) as beside:

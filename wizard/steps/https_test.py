@@ -93,11 +93,9 @@ def prove(look: Look) -> Iterator[TestRow]:
     look.server.units(*units)
     vllm = find_vllm(look)
     endpoint = Endpoint(look, vllm, own_address(look), endpoint_host(look))
-    with ThreadPoolExecutor(3) as beside:
+    with ThreadPoolExecutor(2) as beside:
         packets = beside.submit(lambda: list(prove_net(look, vllm)))
         yield from prove_tls(endpoint)
-        # Where not even a handshake came, silence is waited for once, and not by two at the same time.
-        blocked = beside.submit(prove_blocked, endpoint) if not endpoint.silent else None
         yield row("api.unauthorized", *unauthorized(endpoint))
         model, models = list_models(endpoint)
         yield models
@@ -105,7 +103,8 @@ def prove(look: Look) -> Iterator[TestRow]:
         route, chat = ask_chat(endpoint, model)
         yield chat
         yield stream.result() if route == CHAT else ask_stream(endpoint, model, route)
-        yield blocked.result() if blocked else prove_blocked(endpoint)
+        # The most requests come last: the packets are on their way by then, and their silence is waited for anyway.
+        yield prove_blocked(endpoint)
         if look.answers.tls.mode != "internal":
             yield prove_redirect(endpoint)
         yield from packets.result()

@@ -164,7 +164,6 @@ def check_after(look: Look, put_back: tuple[Action, ...]) -> Iterator[Finding]:
         makes=(FileIs(path, ISSUED, 0o600, "caddy", "caddy"),),
         otherwise=put_back,
         late="Caddy's log: journalctl -u caddy -n 50",
-        interval_s=0.2,
         shell=f"certificate_issued {shlex.quote(path)}",
     )
     first = ask_anew(look, put_back) if has_of_another_ca(look) else ()

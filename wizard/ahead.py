@@ -1,42 +1,38 @@
-"""What every look asks, asked while the program itself is still being loaded.
+"""What every look asks, begun while the program itself is still being loaded.
 
-The answers' checks take longer to import than ten commands take to answer (0.1 s each on two cores): so they are asked
-first, in a thread of their own. Whoever looks then finds what is known already, and asks the rest.
+Loading takes longer than ten commands take to answer (0.1 s each on two cores): so they are started first. Whoever
+looks then finds their answers, and asks the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .live import LiveServer
-from .mask import Mask
-from .model import SetupError
-from .steps.preflight import QUERIES
-from .system import RealMachine
+from .process import Process
+from .queries import EVERY_LOOK
 
-_begun: list[tuple[LiveServer, threading.Thread]] = []
+if TYPE_CHECKING:
+    from .live import LiveServer
+
+_begun: dict[Sequence[str], Process] = {}
 
 
 def begin() -> None:
     """Begins to ask: questions only, of this server."""
-    server = LiveServer(RealMachine(Mask()))
-
-    def ask() -> None:
+    for argv in EVERY_LOOK:
         # What could not be asked now is asked again in its turn, and told there.
-        with contextlib.suppress(SetupError, RuntimeError):
-            server.expect(QUERIES)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    with contextlib.suppress(RuntimeError):
-        thread.start()
-        _begun.append((server, thread))
+        with contextlib.suppress(OSError):
+            _begun[argv] = Process(argv)
 
 
-def take() -> LiveServer | None:
-    """The server with what is known of it; for the first look alone, which is the one of this moment."""
-    if not _begun:
-        return None
-    server, thread = _begun.pop()
-    thread.join()
+def take() -> LiveServer:
+    """The server, with what has been asked of it; for the first look alone, which is the one of this moment."""
+    from .live import LiveServer
+    from .mask import Mask
+    from .system import RealMachine
+
+    server = LiveServer(RealMachine(Mask()), dict(_begun))
+    _begun.clear()
     return server

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .report import Document
 
 SCENES = ("fresh", "exposed", "drifted", "blocked", "broken")
-LOOKING = ("plan", "apply", "repair", "status", "test")
+LOOKING = ("plan", "apply", "repair", "status", "test", "run")
 COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test", "rollback", "uninstall")
 
 
@@ -198,7 +198,7 @@ def with_report(
         return fail_call(words, command, [{"line": None, "key": "", "message": message, "expected": None}])
     # Whatever the caller's mask is: files are made with the modes that we name.
     os.umask(0o022)
-    from .answers import AnswersError
+    from .answers_file import AnswersError
     from .commands import NoAnswers, Refused
     from .model import SetupError
     from .own_places import refuse_foreign_places

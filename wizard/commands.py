@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import answers as answers_file
-from . import files, journal, paths, runs, script
-from .answers import Answers
+from . import answers_file, checked, files, journal, paths, runs
 from .engine import StepResult, fingerprints, walk
 from .model import Report, SetupError, Status
 from .overlay import Overlay
@@ -32,6 +30,7 @@ from .steps import STEPS
 from .system import find_operator
 
 if TYPE_CHECKING:
+    from .answers import Answers
     from .reversal import Reversal
 
 Results = tuple[StepResult, ...]
@@ -71,7 +70,7 @@ def read_answers(path: str | None, sudo_uid: int | None) -> bytes:
 
 
 def plan(text: bytes, *, detailed: bool) -> Document:
-    session = Session(answers_file.load(text), operator=find_operator())
+    session = Session(checked.load_saved(text), operator=find_operator())
     results = session.plan()
     code = plan_exit_code(results)
     if detailed and code == 0 and has_actions(results):
@@ -84,10 +83,14 @@ def plan(text: bytes, *, detailed: bool) -> Document:
 
 def export(text: bytes) -> tuple[str, Document]:
     """The plan as a shell script, and its report; where the plan can't be carried out there is no script."""
-    return export_of(Session(answers_file.load(text), operator=find_operator()))
+    from .answers import load
+
+    return export_of(Session(load(text), operator=find_operator()))
 
 
 def export_of(view: View) -> tuple[str, Document]:
+    from . import script
+
     notes = script.Notes()
     results = walk(STEPS, dataclasses.replace(view.look, server=Overlay(view.look.server)), notes)
     code = plan_exit_code(results)
@@ -102,9 +105,9 @@ def status() -> Document:
     """Findings and the final test. A server that was never set up is looked at with the answers' defaults."""
     warnings: tuple[str, ...] = ()
     try:
-        wanted = answers_file.load(saved_answers())
+        wanted = checked.load_saved(saved_answers())
     except NoAnswers as error:
-        wanted = Answers.defaults()
+        wanted = checked.defaults()
         warnings = (f"{error.message}; {error.remedy}",)
     session = Session(wanted, operator=find_operator())
     tested = run_tests(session, session.plan())
@@ -121,7 +124,7 @@ def status() -> Document:
 
 
 def test() -> Document:
-    session = Session(answers_file.load(saved_answers()), operator=find_operator())
+    session = Session(checked.load_saved(saved_answers()), operator=find_operator())
     tested = run_tests(session, walk([step for step in STEPS if step.prove is not None], session.look))
     report = Report(
         "test",
@@ -141,7 +144,7 @@ def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()
     unfinished = journal.find_unfinished()
     if text is None:
         text = answers_of(unfinished.id) if unfinished else saved_answers()
-    session = Session(answers_file.load(text), operator=find_operator())
+    session = Session(checked.load_saved(text), operator=find_operator())
     results = session.plan(steps_named(only))
     if is_blocked(results):
         return document_of(report_of_plan(session, command, results, 3), session.mask)
@@ -163,10 +166,14 @@ def begin(
     only: Sequence[str] = (),
     reviewed: bool = False,
 ) -> str:
-    """Starts the run that applies this plan, and returns its id. A plan that was `reviewed` is all that it will do."""
+    """Starts the run that applies this plan, and returns its id. A plan that was `reviewed` is all that it will do.
+
+    The text is that of the session's answers.
+    """
     request = {
         "command": command,
         "began": time.time(),
+        "checked": checked.keep(text, session.look.answers),
         "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
         "continued": unfinished.id if unfinished else None,
         "only": list(only),
@@ -204,7 +211,7 @@ def rollback(wanted: str | None, sure: Sure, tell: Tell, ask: Ask) -> Document:
         raise runs.Busy(holder)
     target = room.choose_run(wanted)
     text = answers_of(target)
-    session = Session(answers_file.load(text), operator=find_operator())
+    session = Session(checked.load_saved(text), operator=find_operator())
     if conflicts := room.find_conflicts(target):
         message = f"a later run touched the same: {', '.join(conflicts)}"
         problem = {"line": None, "key": "", "message": message, "expected": "take the later run back first"}
@@ -285,7 +292,7 @@ def _nothing_to_do(
     session: Session, command: str, text: bytes, results: Results, unfinished: journal.PastRun | None
 ) -> Report:
     tested = run_tests(session, results) if any(result.step.prove for result in results) else Tested(results, ())
-    save_answers(text)
+    save_answers(text, session.look.answers)
     if unfinished:
         journal.mark(unfinished.id, "continued", "a run with nothing left to do")
     return Report(
@@ -318,11 +325,15 @@ def follow(session: Session, run: str, tell: Tell) -> Document:
     return reported or journal.read_report(run)
 
 
-def save_answers(text: bytes) -> None:
+def save_answers(text: bytes, answers: Answers) -> None:
     """The answers as those of this server. What a wizard was told before that is no longer gone on with."""
-    from .draft import forget_draft
-
     state = files.read(paths.ANSWERS)
     if state is None or state.content != text:
+        from .draft import forget_draft
+
         files.write(paths.ANSWERS, text, mode=0o600)
         forget_draft()
+    kept = checked.keep(text, answers).encode()
+    state = files.read(paths.CHECKED)
+    if state is None or state.content != kept:
+        files.write(paths.CHECKED, kept, mode=0o600)

@@ -111,9 +111,9 @@ def check_after(look: Look) -> Iterator[Finding]:
         return
     why = "load the certificate again when its files change"
     writes: tuple[Action, ...] = tuple(Write(path, units[path].encode(), why) for path in wrong)
-    reload = (Run(("systemctl", "daemon-reload"), "systemd reads the unit files"),) if wrong else ()
     up = UnitIs(CERTIFICATE_PATH_UNIT, active=True, enabled=True)
     gone = UnitIs(CERTIFICATE_PATH_UNIT, active=False, enabled=False, exists=False)
+    # systemd reads the unit files again, too: systemctl(1), enable.
     enable = Run(
         ("systemctl", "enable", CERTIFICATE_PATH_UNIT),
         "the watch is also there after a reboot",
@@ -121,7 +121,7 @@ def check_after(look: Look) -> Iterator[Finding]:
         undo=(Run(("systemctl", "disable", "--now", CERTIFICATE_PATH_UNIT), "end the watch", makes=(gone,)),),
     )
     start = Run(("systemctl", "restart", CERTIFICATE_PATH_UNIT), "from now on the files are watched", makes=(up,))
-    yield Finding("tls.watch", Level.DRIFT, "the files are not watched yet", fix=(*writes, *reload, enable, start))
+    yield Finding("tls.watch", Level.DRIFT, "the files are not watched yet", fix=(*writes, enable, start))
 
 
 def originals() -> tuple[FileState | None, ...]:

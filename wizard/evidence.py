@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .endpoint import endpoint_host, own_address
 from .engine import Look
-from .explanations import explain
-from .explanations.terms import NOTHING, Seen
 from .parse.netfilter import Packet, evaluate
 from .paths import ROOT_CERTIFICATE
-from .server import Response
+from .server import NOTHING, Response
 from .vllm import Vllm, last_words
+
+if TYPE_CHECKING:
+    from .explanations.terms import Seen
 
 CADDY = "caddy.service"
 DOWN = (502, 503, 504)
@@ -27,9 +28,13 @@ class Witness:
 
     def remedy(self, row: str, response: Response = NOTHING, **more: Any) -> str:
         """The row's explanation. `more` is what only the row knows."""
+        from .explanations import explain
+
         return explain(row, replace(self.seen(response, more.get("port", 443)), **more))
 
     def seen(self, response: Response, port: int) -> Seen:
+        from .explanations.terms import Seen
+
         answers, vllm = self.look.answers, self.vllm
         state = vllm_state(vllm)
         # Its log is asked where it has something to say.

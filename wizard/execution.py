@@ -12,9 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import answers as answers_file
-from . import files, journal, runs, shortage
-from .answers import Answers
+from . import checked, files, journal, runs, shortage
 from .book import Book
 from .caddy_service import SERVICE
 from .caddyfile import SITE_FILE
@@ -42,10 +40,10 @@ def execute(run_id: str) -> int:
     with runs.Lock(run_id, command):
         operator = Operator(**request["operator"]) if request["operator"] else None
         # What uninstall does is known without answers, and it is there for servers that have lost them, too.
-        wanted = answers_file.load(text) if text else Answers.defaults()
+        wanted = checked.load(text, request.get("checked")) if text else checked.defaults()
         session = Session(wanted, operator=operator)
         undoes = "undo" in request
-        keep = (lambda: None) if undoes else (lambda: save_answers(text))
+        keep = (lambda: None) if undoes else (lambda: save_answers(text, wanted))
         book = journal.Journal(run_id, session.mask, keep)
         session.machine.observer = book
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

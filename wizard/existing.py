@@ -15,10 +15,10 @@ from .caddy_service import loaded
 from .caddyfile import SITE_FILE, render_catch_all, render_site
 from .endpoint import find_hosts
 from .engine import Look
-from .facts import ADAPT
 from .model import Action, Finding, Level, Remove, Write
 from .parse.error_line import line_of_error
 from .paths import CADDYFILE
+from .queries import ADAPT
 from .server import FileState
 
 EDITED_REMEDY = "put your lines into /etc/caddy/vllm-https.d/*.caddy; or answer caddy: {edited_config: replace}"

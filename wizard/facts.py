@@ -13,6 +13,7 @@ from .parse.apt import parse_packages
 from .parse.netfilter import Ruleset, is_ufw_loaded, parse_ruleset
 from .parse.ufw import UfwDefaults, is_cut_off, parse_defaults, parse_enabled, parse_log_level, parse_user_rules
 from .parse.units import parse_show
+from .queries import ADAPT, ALL_PACKAGES, show_units
 from .server import (
     Address,
     DnsAnswer,
@@ -28,13 +29,7 @@ from .server import (
     Unit,
 )
 
-UNIT_PROPERTIES = (
-    "Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,MainPID,User,FragmentPath,"
-    "DropInPaths,NeedDaemonReload,ExecStart,EnvironmentFiles,Listen"
-)
 CADDY_ADMIN = Request("127.0.0.1", 2019, path="/config/", host="localhost:2019", timeout_s=2)
-ADAPT = ("caddy", "adapt", "--adapter", "caddyfile", "--config")
-ALL_PACKAGES = ("dpkg-query", "-W", "-f", r"${Package}\t${db:Status-Abbrev}\t${Version}\n")
 UFW_RULES = {"/etc/ufw/user.rules": 4, "/etc/ufw/user6.rules": 6}
 APT_LISTS = "/var/lib/apt/lists"
 T = TypeVar("T")
@@ -76,13 +71,13 @@ class Facts:
         )
 
     def expect(self, queries: Sequence[Sequence[str]]) -> None:
-        """These will be asked: a server may ask them at the same time."""
+        """These will be asked: a server may begin with all of them at the same time."""
 
     def units(self, *names: str) -> dict[str, Unit]:
         """The units by these names; an unknown one has `exists` false. One `systemctl show` for those not yet asked."""
         missing = [name for name in names if name not in self._units]
         if missing:
-            output = self.query(("systemctl", "show", "--no-pager", "-p", UNIT_PROPERTIES, "--", *missing))
+            output = self.query(show_units(*missing))
             shown = parse_show(output.out)
             for name in missing:
                 # An alias answers by its own name: ssh.service is what sshd.service shows.

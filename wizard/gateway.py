@@ -202,7 +202,7 @@ class RealGateway:
     def settle(self, draft: Draft) -> None:
         from .commands import save_answers
 
-        save_answers(draft.dump())
+        save_answers(draft.dump(), draft.answers())
         if runs.find_holder() is None and (unfinished := journal.find_unfinished()) is not None:
             journal.mark(unfinished.id, "continued", "a run with nothing left to do")
         forget_draft()

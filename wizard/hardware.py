@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from .engine import Look
 from .model import Finding, Level, Output
 from .parse.host import parse_synchronized
+from .queries import GPUS, SYNCHRONIZED
 
-GPUS = ("nvidia-smi", "-L")
-SYNCHRONIZED = ("timedatectl", "show", "-p", "NTPSynchronized")
 DMI = "/sys/class/dmi/id"
 # What a provider's machines say of themselves (vendor, product, asset tag), and how it calls its firewall.
 CLOUDS = (

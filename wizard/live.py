@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from . import files
 from .facts import Facts
 from .model import Action, Output, Remove, Run, SetupError, Wait, Write
 from .parse.error_line import line_of_error
-from .system import Nobody, RealMachine
+from .process import Process
+from .system import RealMachine
 from .ufw_files import complaint
 from .unit_log import SYNC, said_by
 from .waiting import wait
@@ -24,17 +25,31 @@ LONGEST_REASON = 500
 class LiveServer(Facts):
     machine: RealMachine
 
-    def __init__(self, machine: RealMachine) -> None:
+    def __init__(self, machine: RealMachine, begun: Mapping[Sequence[str], Process] | None = None) -> None:
         super().__init__(machine)
+        self._begun = {tuple(argv): process for argv, process in (begun or {}).items()}
 
     def expect(self, queries: Sequence[Sequence[str]]) -> None:
-        """Asks them at the same time, where nobody keeps a log: in that, one command's lines stay together."""
-        if not isinstance(self.machine.observer, Nobody):
-            return
-        unknown = [argv for argv in queries if ("query", tuple(argv), b"") not in self._kept]
-        if unknown:
-            with ThreadPoolExecutor(len(unknown)) as asked:
-                list(asked.map(self.query, unknown))
+        """Starts them all at the same time. Each is waited for, and told of, where its answer is needed."""
+        for argv in map(tuple, queries):
+            if argv not in self._begun and ("query", argv, b"") not in self._kept:
+                # What can't be started is asked again in its turn, and told there.
+                with contextlib.suppress(OSError):
+                    self._begun[argv] = self.machine.start(argv)
+
+    def query(self, argv: Sequence[str], timeout_s: float = 30, stdin: bytes = b"") -> Output:
+        begun = None if stdin else self._begun.pop(tuple(argv), None)
+        return self._once(
+            ("query", tuple(argv), stdin),
+            lambda: self.machine.command(tuple(argv), timeout_s=timeout_s, stdin=stdin, begun=begun),
+        )
+
+    def refresh(self) -> None:
+        super().refresh()
+        while self._begun:
+            # What it says may be of before.
+            with self._begun.popitem()[1]:
+                pass
 
     def perform(self, action: Action) -> Output:
         """Does it. Exit code 0 is success, 124 a time that ran out, with the last words. Raises SetupError."""

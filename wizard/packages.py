@@ -6,19 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from .apt import CADDY_PREREQUISITES
 from .engine import Look
-from .facts import ALL_PACKAGES
 from .model import Finding, Level
 from .parse.apt import faults_of_sources, parse_packages
 from .parse.host import parse_assignments, parse_locks, parse_space
+from .queries import ALL_PACKAGES, APT_PROXY, HELD_LOCKS, SPACE
 from .server import read_through
 
 OURS = ("caddy", "ufw", *CADDY_PREREQUISITES)
 SOURCES = "/etc/apt/sources.list"
 DPKG_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock")
 LOCKS = (*DPKG_LOCKS, "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
-HELD_LOCKS = ("lslocks", "--noheadings", "--raw", "-o", "PID,COMMAND,PATH")
-SPACE = ("df", "-B1", "--output=target,avail,iavail", "--", "/", "/var", "/usr")
-PROXY = ("apt-config", "shell", "HTTP", "Acquire::http::Proxy", "HTTPS", "Acquire::https::Proxy")
 MIB = 1024 * 1024
 # Caddy unpacked, its package, and apt's lists; and what an installation should leave.
 LEAST_FREE, LOW_FREE = 200 * MIB, 1024 * MIB
@@ -110,7 +107,7 @@ def check_sources(look: Look) -> Iterator[Finding]:
 
 
 def check_configuration(look: Look) -> Iterator[Finding]:
-    output = look.server.query(PROXY, timeout_s=10)
+    output = look.server.query(APT_PROXY, timeout_s=10)
     if not output.ok:
         yield Finding(
             "preflight.apt_configuration",

@@ -38,7 +38,7 @@ def reach(machine: RealMachine, targets: Sequence[Target]) -> tuple[Reach, ...]:
         try:
             with machine.start(argv) as probe:
                 failure = _join(machine, probe.pid)
-                output = probe.wait(0.5 if failure else 15)
+                output = probe.wait(0.5 if failure else 15, machine.observer)
                 # The kernel would remove the pair in its own time: the next probe may come before that.
                 machine.command(("ip", "link", "delete", OUTSIDE), timeout_s=10)
         except OSError as error:

@@ -27,23 +27,22 @@ GRACE_S = 2.0
 
 
 class Process:
-    """A command under way, in a session of its own, its output told to the observer as it comes.
+    """A command under way, in a session of its own.
 
     As a context manager it ends the whole process group on leaving, whatever happened. It is started by subprocess,
     which runs no Python between fork and exec: commands are started in several threads at once, and a copy of this
     process in which another thread's lock is held for ever would hang there (CPython issue 6721).
     """
 
-    def __init__(self, observer: Observer, argv: Sequence[str], environment: Mapping[str, str], stdin: bytes):
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, stdin: bytes = b""):
         program = shutil.which(argv[0], path=":".join(PROGRAMS))
         if program is None:
             raise FileNotFoundError(errno.ENOENT, "command not found", argv[0])
-        self._observer = observer
         self._stdin = stdin
         self._process = subprocess.Popen(
             argv,
             executable=program,
-            env={**ENVIRONMENT, **environment},
+            env={**ENVIRONMENT, **(environment or {})},
             cwd="/",
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -56,10 +55,10 @@ class Process:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait(self, timeout_s: float) -> Output:
-        """Its whole output; exit code 124 where the time ran out and its process group was ended."""
+    def wait(self, timeout_s: float, observer: Observer) -> Output:
+        """Its whole output, told to the observer as it comes; exit code 124 where the time ran out and it was ended."""
         assert self._process.stdout is not None and self._process.stderr is not None
-        streams = {self._process.stdout: Lines(self._observer), self._process.stderr: Lines(self._observer)}
+        streams = {self._process.stdout: Lines(observer), self._process.stderr: Lines(observer)}
         until, expired = time.monotonic() + timeout_s, False
         with selectors.DefaultSelector() as selector:
             for stream in streams:
@@ -70,7 +69,7 @@ class Process:
                 ready = selector.select(min(max(until - time.monotonic(), 0), GRACE_S))
                 if not ready:
                     # Who waits for lines that come close together has them all: a long download begins so.
-                    self._observer.output("")
+                    observer.output("")
                 if not ready and time.monotonic() >= until:
                     if expired:
                         break  # who has left its process group and holds the pipes is not waited for

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from .engine import Look
 from .parse.netfilter import Packet, Rule, Ruleset, evaluate, parse_ruleset
+from .queries import SAVE
 
-SAVE = {4: "iptables-save", 6: "ip6tables-save"}
 ELSEWHERE = {4: "203.0.113.9", 6: "2001:db8::9"}  # stands for any other machine
 # Chains by which Docker, netavark (podman) and CNI (podman, Kubernetes) are known, and those that translate.
 _OF_CONTAINERS = ("DOCKER", "NETAVARK_FORWARD", "CNI-FORWARD", "KUBE-FORWARD", "FLANNEL-FWD")

@@ -166,6 +166,9 @@ class Response:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
+NOTHING = Response(0)
+
+
 @dataclass(frozen=True)
 class DnsAnswer:
     """What a DNS server says of one name and one type of record (A, AAAA, CNAME, CAA, NS, SOA).

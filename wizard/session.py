@@ -53,7 +53,7 @@ class Session(View):
     """One command's view of this server. Nothing is read before it is asked for."""
 
     def __init__(self, answers: Answers, *, operator: Operator | None, observer: Observer | None = None) -> None:
-        self.server = (ahead.take() if observer is None else None) or LiveServer(RealMachine(Mask(), observer))
+        self.server = ahead.take() if observer is None else LiveServer(RealMachine(Mask(), observer))
         self.machine = self.server.machine
         mask = self.machine.mask
         super().__init__(Look(self.server, answers, operator, load_owned(files.read(paths.OWNED)), mask))

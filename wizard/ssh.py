@@ -9,10 +9,9 @@ from .engine import Look
 from .model import Finding, Level
 from .parse.sshd import parse_sshd_config_dump
 from .parse.units import parse_socket_listen
+from .queries import SSH_CONFIGURED, SSH_UNITS
 from .server import Listener, Server, Target
 
-UNITS = ("ssh.service", "sshd.service", "ssh.socket")
-CONFIGURED = ("sshd", "-T")
 PROGRAMS = ("sshd", "sshd-session")
 # Other servers of SSH, whatever their units are called.
 OTHERS = ("dropbear", "tinysshd", "teleport")
@@ -45,19 +44,19 @@ def find_ssh_ports(look: Look) -> SshPorts:
         note(look.operator.port, "you are connected through it")
     for listener in look.server.listeners():
         # A forwarded port (ssh -R) is sshd's too, but of a session's scope, or on loopback.
-        of_service = listener.unit in UNITS or (listener.program in PROGRAMS and not listener.unit)
+        of_service = listener.unit in SSH_UNITS or (listener.program in PROGRAMS and not listener.unit)
         if of_service and not listener.is_loopback:
             note(listener.port, "sshd listens on it")
         elif listener.program in OTHERS and not listener.is_loopback:
             note(listener.port, f"{listener.program} listens on it")
-    socket = look.server.units(*UNITS)["ssh.socket"]
+    socket = look.server.units(*SSH_UNITS)["ssh.socket"]
     if socket.is_active:
         for _, port in parse_socket_listen(socket.properties.get("Listen", "")):
             note(port, "ssh.socket listens on it")
     listening = set(reasons)
-    if any(unit.exists for unit in look.server.units(*UNITS).values()):
+    if any(unit.exists for unit in look.server.units(*SSH_UNITS).values()):
         # Fails while ssh.socket is idle (no /run/sshd): then the socket's ports are all there is to know.
-        output = look.server.query(CONFIGURED)
+        output = look.server.query(SSH_CONFIGURED)
         for port in parse_sshd_config_dump(output.out) if output.ok else ():
             note(port, "sshd is configured for it")
     configured = tuple(sorted(set(reasons) - listening))
@@ -96,7 +95,7 @@ def check_ssh(look: Look) -> Iterator[Finding]:
             evidence={"ports": {str(port): list(why) for port, why in found.reasons.items()}},
         )
     else:
-        there = any(unit.exists for unit in look.server.units(*UNITS).values())
+        there = any(unit.exists for unit in look.server.units(*SSH_UNITS).values())
         why = "sshd is installed, and does not run" if there else "this server has no sshd"
         yield Finding(
             "preflight.ssh",

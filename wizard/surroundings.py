@@ -14,13 +14,11 @@ from .model import Finding, Level
 from .parse.host import parse_base_chains, parse_own_tables, parse_udp
 from .parse.netfilter import Packet, Ruleset, evaluate, foreign_rules
 from .parse.ufw import decide
-from .published import ELSEWHERE, SAVE, find_published, is_closed, loaded_rules, outer_interface
+from .published import ELSEWHERE, find_published, is_closed, loaded_rules, outer_interface
+from .queries import FIREWALLD, K3S, PERSISTENT, SAVE, TABLES
 from .web_ports import WEB_PORTS
 
-FIREWALLD, PERSISTENT, K3S = "firewalld.service", "netfilter-persistent.service", "k3s.service"
-UNITS = (FIREWALLD, PERSISTENT, K3S)
 PERSISTENT_PACKAGES = ("iptables-persistent", "netfilter-persistent")
-TABLES = ("nft", "list", "tables")
 # Chains of programs that keep their own rules in order, and come before ufw on purpose.
 KNOWN_CHAINS = re.compile(
     r"^(?:f2b-|ts-|KUBE-|CNI-|cali-|cilium|LIBVIRT_|DOCKER|NETAVARK|FLANNEL|sshguard|CROWDSEC)", re.I

@@ -69,7 +69,7 @@ class RealMachine:
         self.observer: Observer = observer or Nobody()
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> Process:
-        return Process(self.observer, argv, environment or {}, stdin)
+        return Process(argv, environment, stdin)
 
     def command(
         self,
@@ -78,13 +78,17 @@ class RealMachine:
         timeout_s: float = 60,
         stdin: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        begun: Process | None = None,
     ) -> Output:
-        """Runs it to its end, in no shell, with nothing on its standard input. A missing program is exit code 127."""
+        """Runs it to its end, in no shell, with nothing on its standard input. A missing program is exit code 127.
+
+        `begun` is the same command, started before: its end is waited for, and told of now.
+        """
         self.observer.command(written_out(argv, environment, stdin))
         began = time.monotonic()
         try:
-            with self.start(argv, environment, stdin) as process:
-                output = process.wait(timeout_s)
+            with begun or self.start(argv, environment, stdin) as process:
+                output = process.wait(timeout_s, self.observer)
         except FileNotFoundError:
             output = Output(NOT_FOUND, "", f"{argv[0]}: command not found")
         except OSError as error:

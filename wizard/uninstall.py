@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from . import files, paths
-from .answers import Answers, load
+from . import checked, files, paths
 from .answers_file import AnswersError
 from .caddyfile import CERTIFICATES
 from .endpoint import find_hosts
@@ -16,6 +16,9 @@ from .model import Action, Change, Remove, Run, SetupError, Status, Write
 from .owned import Owned, OwnedFile
 from .reversal import Done, Reversal, Wish, plan_reversal, read_backup
 from .steps import STEPS
+
+if TYPE_CHECKING:
+    from .answers import Answers
 
 CADDY, FIRST = "caddy", "preflight"
 KEPT = (paths.ETC, paths.RUNS, paths.LOG, paths.STATE, paths.RUNTIME)
@@ -39,10 +42,10 @@ def answers_or_defaults() -> tuple[bytes, Answers]:
     state = files.read(paths.ANSWERS)
     try:
         if state is not None and state.kind == "file":
-            return state.content, load(state.content)
+            return state.content, checked.load_saved(state.content)
     except AnswersError:
         pass
-    return b"", Answers.defaults()
+    return b"", checked.defaults()
 
 
 def plan_uninstall(look: Look, wish: Wish) -> Uninstall:

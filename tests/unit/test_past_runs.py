@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from wizard import commands, files, journal, paths, runs
+from wizard import answers, commands, files, journal, paths, runs
 from wizard.draft import Draft, load_draft, save_draft
 from wizard.gateway import RealGateway
 from wizard.model import SetupError
 
+INTERNAL = b"version: 1\ntls:\n  mode: internal\n"
 GOOD, BAD = "20261124T101500Z-0001", "20261124T101500Z-0002"
 BEGAN = '{"at": 1.0, "event": "run"}\n'
 DAMAGE = {
@@ -74,7 +75,7 @@ def test_run_without_its_answers_is_cut_off_and_no_more(own_paths: Path) -> None
 
 
 def test_run_that_was_cut_off_is_gone_on_with_by_its_own_answers(own_paths: Path) -> None:
-    commands.save_answers(b"version: 1\ntls:\n  mode: internal\n")
+    commands.save_answers(INTERNAL, answers.load(INTERNAL))
     run(GOOD, "acme", ended=False)
     assert mode_at_start() == "acme"
     save_draft(Draft().put("tls.mode", "custom"))
@@ -93,7 +94,7 @@ def under_way(name: str) -> Iterator[None]:
 
 def test_run_under_way_is_tried_again_with_its_own_answers(own_paths: Path) -> None:
     """Not with those of before, nor with a draft that somebody left: the run is what was wanted last."""
-    commands.save_answers(b"version: 1\ntls:\n  mode: internal\n")
+    commands.save_answers(INTERNAL, answers.load(INTERNAL))
     save_draft(Draft().put("tls.mode", "custom"))
     run(GOOD, "acme", ended=False)
     with under_way(GOOD):
@@ -103,11 +104,11 @@ def test_run_under_way_is_tried_again_with_its_own_answers(own_paths: Path) -> N
 
 def test_draft_from_before_another_answers_file_was_applied_is_forgotten(own_paths: Path) -> None:
     save_draft(Draft().put("tls.mode", "custom"))
-    commands.save_answers(b"version: 1\ntls:\n  mode: internal\n")
+    commands.save_answers(INTERNAL, answers.load(INTERNAL))
     assert load_draft() is None
     assert mode_at_start() == "internal"
     save_draft(Draft().put("tls.mode", "custom"))
-    commands.save_answers(b"version: 1\ntls:\n  mode: internal\n")
+    commands.save_answers(INTERNAL, answers.load(INTERNAL))
     assert mode_at_start() == "custom", "a repair with the same answers takes nothing away"
 
 
@@ -122,7 +123,7 @@ def test_draft_that_is_none_is_in_nobodys_way(own_paths: Path, kind: str) -> Non
     else:
         draft.write_bytes(bytes(range(256)) * 100)
     assert mode_at_start() == "internal"
-    commands.save_answers(b"version: 1\ntls:\n  mode: internal\n")
+    commands.save_answers(INTERNAL, answers.load(INTERNAL))
     assert files.read(paths.ANSWERS) is not None
 
 

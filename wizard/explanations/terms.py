@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..server import Response
+from ..server import NOTHING, Response
 
 COLUMNS = 60
-NOTHING = Response(0)
 REPAIR = "sudo vllm-https-setup repair"
 STATUS = "sudo vllm-https-setup status"
 ANSWER_ANEW = "sudo vllm-https-setup apply --answers FILE"

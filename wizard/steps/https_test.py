@@ -19,6 +19,7 @@ from ..model import Finding, TestRow
 from ..parse.event_stream import arrivals, came_at_once
 from ..parse.netfilter import Packet, evaluate
 from ..paths import ROOT_CERTIFICATE
+from ..queries import LOADED_RULES, SSH_CONFIGURED, show_units, units_of_every_look
 from ..reachability import let_in_some, managed
 from ..server import Reach, Request, Response, Target
 from ..ssh import find_ssh_ports, listening_at
@@ -87,13 +88,14 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 def prove(look: Look) -> Iterator[TestRow]:
     """Every row of the final test. The packets run beside the requests: silence takes its time."""
+    units = units_of_every_look(look.answers.vllm.unit)
+    look.server.expect((show_units(*units), SSH_CONFIGURED, *LOADED_RULES))
+    look.server.units(*units)
     vllm = find_vllm(look)
     endpoint = Endpoint(look, vllm, own_address(look), endpoint_host(look))
-    with ThreadPoolExecutor(3) as beside:
+    with ThreadPoolExecutor(2) as beside:
         packets = beside.submit(lambda: list(prove_net(look, vllm)))
         yield from prove_tls(endpoint)
-        # Where not even a handshake came, silence is waited for once, and not by two at the same time.
-        blocked = beside.submit(prove_blocked, endpoint) if not endpoint.silent else None
         yield row("api.unauthorized", *unauthorized(endpoint))
         model, models = list_models(endpoint)
         yield models
@@ -101,7 +103,8 @@ def prove(look: Look) -> Iterator[TestRow]:
         route, chat = ask_chat(endpoint, model)
         yield chat
         yield stream.result() if route == CHAT else ask_stream(endpoint, model, route)
-        yield blocked.result() if blocked else prove_blocked(endpoint)
+        # The most requests come last: the packets are on their way by then, and their silence is waited for anyway.
+        yield prove_blocked(endpoint)
         if look.answers.tls.mode != "internal":
             yield prove_redirect(endpoint)
         yield from packets.result()

@@ -5,32 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from .. import hardware, packages, ssh, surroundings
+from .. import ssh, surroundings
 from ..engine import Look, Step
-from ..facts import ADAPT, ALL_PACKAGES
 from ..hardware import check_clock, check_cloud, check_gpu
 from ..model import Finding, Level
 from ..packages import check_packages
-from ..paths import CADDYFILE
-from ..published import SAVE
+from ..queries import EVERY_LOOK, units_of_every_look
 from ..questions import Choice, Kind, Question
 from ..server import read_through
 from ..vllm import find_vllm
 from ..vllm_checks import check_vllm
 from ..web_ports import check_web_ports
 
-# What every look asks, of whatever server.
-QUERIES = (
-    *(hardware.GPUS, hardware.SYNCHRONIZED, ssh.CONFIGURED, ALL_PACKAGES, packages.HELD_LOCKS, packages.PROXY),
-    (*ADAPT, CADDYFILE),
-    *(packages.SPACE, surroundings.TABLES, *((program, "-t", "filter") for program in SAVE.values())),
-)
-
 
 def inspect(look: Look) -> Iterator[Finding]:
-    look.server.expect(QUERIES)
-    # One `systemctl show` for all that any step asks later.
-    look.server.units(look.answers.vllm.unit, "caddy.service", "ufw.service", *ssh.UNITS, *surroundings.UNITS)
+    look.server.expect(EVERY_LOOK)
+    look.server.units(*units_of_every_look(look.answers.vllm.unit))
     yield check_os(look)
     yield check_systemd(look)
     yield check_gpu(look)

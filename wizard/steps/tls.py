@@ -11,10 +11,10 @@ from ..caddy_service import loaded, stopped
 from ..caddyfile import ADDITIONS, is_packaged, render_caddyfile
 from ..endpoint import find_hosts
 from ..engine import Look, Step
-from ..facts import ADAPT
 from ..model import Action, Finding, Level, Run, Write
 from ..parse.error_line import line_of_error
 from ..paths import CADDYFILE
+from ..queries import ADAPT
 from ..questions import Choice, Kind, Question
 from ..server import FileState
 from ..vllm import find_vllm

@@ -67,7 +67,7 @@ def outside(operator: Operator) -> str:
     return stated + operator.server.run(["sh", "-c", f"sha256sum {SHADOW} /etc/sudoers /root/token"]).stdout
 
 
-def without_caddy(operator: Operator) -> str:
+def files_of_root(operator: Operator) -> str:
     """Root's files as vllm may have changed them; but for Caddy's user, who comes and goes with the package."""
     files = f"/etc/passwd {SHADOW} /etc/sudoers /root/token"
     return operator.server.run(["sh", "-c", f"grep -v '^caddy:' {files}; stat -c '%n %a %U:%G' {files}"]).stdout
@@ -452,6 +452,11 @@ def test_run_that_may_start_no_process_is_a_sentence_and_the_next_apply_complete
 # ── the way to the repository ──
 
 
+def without_caddy(operator: Operator) -> None:
+    operator.server.run(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "remove", "-q", "-y", "caddy"])
+    operator.server.run(["apt-get", "clean"])
+
+
 def test_package_that_comes_by_halves_is_refused_and_the_next_apply_completes(settled: Operator) -> None:
     without_caddy(settled)
     (package,) = (settled.lab.gate.root / STABLE).rglob("caddy_*.deb")
@@ -506,7 +511,7 @@ def test_replacements_in_a_race_reach_nothing_outside(settled: Operator) -> None
     """While root looks, edits the script, and takes the edit back in both ways, its place is swapped for links to
     root's files."""
     server = settled.server
-    before = without_caddy(settled)
+    before = files_of_root(settled)
     as_vllm(settled, "mkdir -p /opt/vllm/race")
     server.run(
         [
@@ -550,7 +555,7 @@ def test_replacements_in_a_race_reach_nothing_outside(settled: Operator) -> None
     # 2: a rollback where the race has let nothing be begun.
     assert swaps > 20 and set(codes) <= {0, 1, 2, 3, 5}
     # The package that goes takes its user along.
-    assert without_caddy(settled) == before
+    assert files_of_root(settled) == before
     grep = ["grep", "-rlaF", "-e", "canaryOfShadow", "-e", TOKEN, STATE, LOG, "/etc/vllm-https-setup", "/opt/vllm"]
     assert server.run(grep, check=False).stdout == ""
     server.run(["rm", "-rf", "/opt/vllm/race", "/etc/systemd/system/vllm.service.d"])

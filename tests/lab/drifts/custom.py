@@ -90,7 +90,7 @@ CUSTOM = (
         "the watch's unit was edited",
         f"echo '# an edit by hand' >>{WATCH_FILE}",
         "tls.watch",
-        (f"write {WATCH_FILE}", "run systemctl daemon-reload", *WATCHED),
+        (f"write {WATCH_FILE}", *WATCHED),
         kept="# an edit by hand",
     ),
 )

@@ -5,7 +5,7 @@ from tests.lab.drifts.drift import BLOCKED, CADDYFILE, START_CADDY, Drift
 SITE_FILE = "/etc/caddy/vllm-https.caddy"
 CERTIFICATE, KEY = "/etc/caddy/vllm-https/certificate.pem", "/etc/caddy/vllm-https/key.pem"
 # The originals, and other pairs that a test has put beside them: good ones, and those that must be refused.
-ORIGINALS, PAIRS = "/etc/ssl/llm", "/root/pairs"
+ORIGINALS, PAIRS, BEFORE = "/etc/ssl/llm", "/root/pairs", "/root/before"
 WATCH = "vllm-https-setup-certificate.path"
 WATCH_FILE = f"/etc/systemd/system/{WATCH}"
 WATCHED = (f"run systemctl enable {WATCH}", f"run systemctl restart {WATCH}")
@@ -13,9 +13,13 @@ WATCHED = (f"run systemctl enable {WATCH}", f"run systemctl restart {WATCH}")
 UNWATCHED = f"systemctl stop {WATCH}"
 
 
+PUT_BACK = f"cp {BEFORE}/chain.pem {BEFORE}/key.pem {ORIGINALS}/"
+
+
 def with_pair(name: str) -> str:
     """The command that puts another pair in the originals' place, unseen by the watch."""
-    return f"{UNWATCHED}; cp {PAIRS}/{name}/chain.pem {PAIRS}/{name}/key.pem {ORIGINALS}/"
+    keep = f"rm -rf {BEFORE}; cp -r {ORIGINALS} {BEFORE}"
+    return f"{UNWATCHED}; {keep}; cp {PAIRS}/{name}/chain.pem {PAIRS}/{name}/key.pem {ORIGINALS}/"
 
 
 CUSTOM = (
@@ -58,7 +62,7 @@ CUSTOM = (
         WATCHED,
         level=BLOCKED,
         stops=("expired",),
-        by_hand=with_pair("good"),
+        by_hand=PUT_BACK,
     ),
     Drift(
         "the certificate is another name's",
@@ -67,7 +71,7 @@ CUSTOM = (
         WATCHED,
         level=BLOCKED,
         stops=("llm.example.test",),
-        by_hand=with_pair("good"),
+        by_hand=PUT_BACK,
     ),
     Drift(
         "the original key is gone",

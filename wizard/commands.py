@@ -327,13 +327,17 @@ def follow(session: Session, run: str, tell: Tell) -> Document:
 
 def save_answers(text: bytes, answers: Answers) -> None:
     """The answers as those of this server. What a wizard was told before that is no longer gone on with."""
-    state = files.read(paths.ANSWERS)
-    if state is None or state.content != text:
+    if _keep(paths.ANSWERS, text):
         from .draft import forget_draft
 
-        files.write(paths.ANSWERS, text, mode=0o600)
         forget_draft()
-    kept = checked.keep(text, answers).encode()
-    state = files.read(paths.CHECKED)
-    if state is None or state.content != kept:
-        files.write(paths.CHECKED, kept, mode=0o600)
+    _keep(paths.CHECKED, checked.keep(text, answers).encode())
+
+
+def _keep(path: str, content: bytes) -> bool:
+    """Root's own file with this content. True if it was written: it had another one, or there was none."""
+    state = files.read(path)
+    if state is not None and state.content == content:
+        return False
+    files.write(path, content, mode=0o600)
+    return True

@@ -144,18 +144,23 @@ class Facts:
         kernel4, kernel6 = self._ruleset("iptables-save"), self._ruleset("ip6tables-save")
         loaded = None if kernel4 is None else is_ufw_loaded(kernel4)
         configuration = self._text("/etc/ufw/ufw.conf")
-        files = {path: self._text(path) for path in UFW_RULES}
         return Firewall(
             installed=True,
             enabled=parse_enabled(configuration),
             loaded=loaded,
-            rules=tuple(rule for path, family in UFW_RULES.items() for rule in parse_user_rules(files[path], family)),
+            rules=tuple(
+                rule for path, family in UFW_RULES.items() for rule in parse_user_rules(self._text(path), family)
+            ),
             defaults=parse_defaults(self._text("/etc/default/ufw")),
             kernel4=kernel4,
             kernel6=kernel6,
-            cut_off=tuple(path for path, text in files.items() if is_cut_off(text) and self.read(path) is not None),
+            cut_off=self.cut_off(),
             log_level=parse_log_level(configuration),
         )
+
+    def cut_off(self) -> tuple[str, ...]:
+        """ufw's files of rules whose end is missing."""
+        return tuple(path for path in UFW_RULES if self.read(path) is not None and is_cut_off(self._text(path)))
 
     def _text(self, path: str) -> str:
         found = self.read(path)

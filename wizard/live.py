@@ -87,8 +87,9 @@ class LiveServer(Facts):
         if action.argv[0] != "ufw":
             return output
         self.refresh()
-        said = complaint(self.firewall())
-        return replace(output, code=1, out="", err=said) if said else output
+        if not self.cut_off():
+            return output
+        return replace(output, code=1, out="", err=complaint(self.firewall()))
 
     def _with_reason(self, action: Run, output: Output, began: int) -> Output:
         """systemctl only says where to read on: what the unit itself has said is added."""

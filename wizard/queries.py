@@ -5,7 +5,12 @@ They are begun before the rest of the program is loaded (ahead.py), so nothing o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .paths import CADDYFILE
+
+if TYPE_CHECKING:
+    from .server import Server
 
 GPUS = ("nvidia-smi", "-L")
 SYNCHRONIZED = ("timedatectl", "show", "-p", "NTPSynchronized")
@@ -34,6 +39,13 @@ def show_units(*names: str) -> tuple[str, ...]:
 def units_of_every_look(vllm: str) -> tuple[str, ...]:
     """The units that any step asks for, given vLLM's: they are shown by one command."""
     return (vllm, "caddy.service", "ufw.service", *SSH_UNITS, FIREWALLD, PERSISTENT, K3S)
+
+
+def begin_together(server: Server, vllm: str, *queries: tuple[str, ...]) -> None:
+    """These, and the question for the units of every look, which is asked at once."""
+    units = units_of_every_look(vllm)
+    server.expect((show_units(*units), *queries))
+    server.units(*units)
 
 
 # What takes longest first. Where vLLM's unit has another name, its own are shown when the answers are known.

@@ -15,9 +15,7 @@ def write_again(firewall: Firewall) -> tuple[str, ...]:
 
 
 def complaint(firewall: Firewall) -> str:
-    """What to say after a command of ufw; "" where its files are whole."""
-    if not firewall.cut_off:
-        return ""
+    """What to say after a command of ufw that has cut its files off."""
     return (
         f"{' and '.join(firewall.cut_off)} could not be written to the end, and no boot could load what is there. "
         f"Make room (df -h /etc/ufw), then have ufw write it again: sudo {' '.join(write_again(firewall))}"

@@ -22,22 +22,19 @@ from hypothesis.stateful import (
 from tests.servers import scenario
 from tests.servers.recording import CANARY
 from tests.unit.test_laws import NOT_BROUGHT_BACK, Book, Killed, applied, apply, has_fix
-from tests.unit.test_uninstall import CADDY_GONE, EVERYTHING, NO_CADDY, Described
+from tests.unit.test_uninstall import BACKUPS, CADDY_GONE, EVERYTHING, NO_CADDY, Described, Keeping
 from wizard import paths, reversal, uninstall
 from wizard.book import owned_after, owned_before
-from wizard.engine import Look, Step, show, walk
+from wizard.engine import Look, show, walk
 from wizard.model import (
     Action,
-    Change,
     Effect,
     FileIs,
     FirewallIs,
     ListensOn,
-    Remove,
     RuleIs,
     Status,
     UnitIs,
-    Write,
 )
 from wizard.overlay import Overlay
 from wizard.safety import KEPT_STATE
@@ -109,21 +106,6 @@ def state(overlay: Overlay) -> dict[str, Any]:
     nobodys = {f"file {SCRIPT}", f"file {KEPT_STATE}"}
     differences = {key: one for key, one in overlay.differences().items() if key not in nobodys}
     return {**differences, "rules": sorted(str(replace(one, comment="")) for one in overlay.firewall().rules)}
-
-
-BACKUPS: dict[str, FileState] = {}
-
-
-class Keeping(Book):
-    """Keeps the old content of files, as a run's backups do."""
-
-    def action_began(self, step: Step, action: Action, change: Change, before: FileState | None) -> None:
-        owned = self.look.owned
-        super().action_began(step, action, change, before)
-        if before is not None and before.kind == "file" and isinstance(action, Write | Remove):
-            backup = f"/backup/{len(BACKUPS)}"
-            BACKUPS[backup] = before
-            self.look = replace(self.look, owned=owned_before(owned, step.id, action, before, backup))
 
 
 class Life(RuleBasedStateMachine):

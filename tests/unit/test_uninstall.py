@@ -12,10 +12,11 @@ from tests.unit.test_laws import Book, apply
 from wizard import book, paths, reversal, uninstall
 from wizard.caddy_source import KEYRING, LIST
 from wizard.described import NotDescribed
-from wizard.engine import Look, NoWatcher
+from wizard.engine import Look, NoWatcher, Step
 from wizard.firewall_undo import ALLOW_ALL, DISABLE, guard
 from wizard.model import (
     Action,
+    Change,
     FileIs,
     FirewallIs,
     ListensOn,
@@ -29,7 +30,6 @@ from wizard.model import (
     Write,
 )
 from wizard.overlay import Overlay
-from wizard.owned import Owned
 from wizard.package_removal import find_departure
 from wizard.parse.apt import Package, parse_simulation
 from wizard.reversal import Wish
@@ -81,21 +81,19 @@ class Described(Overlay):
         return [what.removeprefix("file ") for what in self.differences() if what.startswith("file ")]
 
 
+BACKUPS: dict[str, FileState] = {}
+
+
 class Keeping(Book):
     """Keeps the old content of files, as a run's backups do."""
 
-    def keep(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        backups: dict[str, FileState] = {}
-
-        def back_up(owned: Owned, step: str, action: Action, before: FileState | None, backup: str | None) -> Owned:
-            if before is not None and before.kind == "file" and isinstance(action, Write | Remove):
-                backup = f"/backup/{len(backups)}"
-                backups[backup] = before
-            return real(owned, step, action, before, backup)
-
-        real = book.owned_before
-        monkeypatch.setattr("tests.unit.test_laws.owned_before", back_up)
-        monkeypatch.setattr(uninstall, "read_backup", backups.__getitem__)
+    def action_began(self, step: Step, action: Action, change: Change, before: FileState | None) -> None:
+        owned = self.look.owned
+        super().action_began(step, action, change, before)
+        if before is not None and before.kind == "file" and isinstance(action, Write | Remove):
+            backup = f"/backup/{len(BACKUPS)}"
+            BACKUPS[backup] = before
+            self.look = replace(self.look, owned=book.owned_before(owned, step.id, action, before, backup))
 
 
 Secured = Callable[[str], tuple[Look, Described, list[Performed]]]
@@ -107,11 +105,12 @@ SERVERS = ("exposed", "exposed-ipv6", "ufw-active-with-rules", "ufw-incoming-all
 def secured(monkeypatch: pytest.MonkeyPatch) -> Secured:
     """A described server after an apply, and what is ours on it."""
 
+    monkeypatch.setattr(uninstall, "read_backup", BACKUPS.__getitem__)
+
     def one(name: str) -> tuple[Look, Described, list[Performed]]:
         look = scenario.load(name).look()
         server = Described(look.server)
         kept = Keeping(replace(look, server=server))
-        kept.keep(monkeypatch)
         apply(kept)
         return kept.look, server, kept.performed
 

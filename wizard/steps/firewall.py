@@ -12,7 +12,7 @@ from ..engine import Look, Step
 from ..model import Action, Finding, FirewallIs, Level, Run, UnitIs
 from ..parse.ufw import UfwRule
 from ..published import find_published
-from ..queries import ALL_PACKAGES, LOADED_RULES, SSH_CONFIGURED, show_units, units_of_every_look
+from ..queries import ALL_PACKAGES, LOADED_RULES, SSH_CONFIGURED, begin_together
 from ..questions import Choice, Kind, Question
 from ..rules import (
     ANYWHERE,
@@ -52,9 +52,7 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 def check_rules(look: Look, firewall: Firewall) -> Iterator[Finding]:
     """The rules and their state; a change of them is undone unless it is proved."""
-    units = units_of_every_look(look.answers.vllm.unit)
-    look.server.expect((show_units(*units), SSH_CONFIGURED, *LOADED_RULES, ALL_PACKAGES))
-    look.server.units(*units)
+    begin_together(look.server, look.answers.vllm.unit, SSH_CONFIGURED, *LOADED_RULES, ALL_PACKAGES)
     ports = find_ssh_ports(look).ports
     rules = Rules(look, firewall)
     cut_off = check_whole(firewall)

@@ -19,7 +19,7 @@ from ..model import Finding, TestRow
 from ..parse.event_stream import arrivals, came_at_once
 from ..parse.netfilter import Packet, evaluate
 from ..paths import ROOT_CERTIFICATE
-from ..queries import LOADED_RULES, SSH_CONFIGURED, show_units, units_of_every_look
+from ..queries import LOADED_RULES, SSH_CONFIGURED, begin_together
 from ..reachability import let_in_some, managed
 from ..server import Reach, Request, Response, Target
 from ..ssh import find_ssh_ports, listening_at
@@ -88,9 +88,7 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 def prove(look: Look) -> Iterator[TestRow]:
     """Every row of the final test. The packets run beside the requests: silence takes its time."""
-    units = units_of_every_look(look.answers.vllm.unit)
-    look.server.expect((show_units(*units), SSH_CONFIGURED, *LOADED_RULES))
-    look.server.units(*units)
+    begin_together(look.server, look.answers.vllm.unit, SSH_CONFIGURED, *LOADED_RULES)
     vllm = find_vllm(look)
     endpoint = Endpoint(look, vllm, own_address(look), endpoint_host(look))
     with ThreadPoolExecutor(2) as beside:

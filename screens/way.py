@@ -6,11 +6,12 @@ RAIL = (
     ("bind", "Bind"),
     ("caddy", "Caddy"),
     ("tls", "TLS"),
+    ("harden", "Harden"),
     ("review", "Review"),
     ("work", "Set up"),
     ("test", "Test"),
 )
-STEPS = tuple(name for name, _ in RAIL[:5])
+STEPS = tuple(name for name, _ in RAIL[:6])
 
 
 def is_before_work(place: int) -> bool:

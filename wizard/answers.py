@@ -16,6 +16,7 @@ from wizard import answers_values as values
 from wizard import answers_words as words
 from wizard import answers_yaml as yaml
 from wizard.answers_file import AnswerProblem, AnswersError, read
+from wizard.answers_harden import Harden
 from wizard.answers_sections import (
     NEEDS,
     READS,
@@ -38,6 +39,7 @@ __all__ = [
     "AnswersError",
     "Caddy",
     "Firewall",
+    "Harden",
     "Preflight",
     "Proxy",
     "Test",
@@ -83,6 +85,7 @@ class Answers(Section):
     tls: Tls
     caddy: Caddy = Caddy()
     proxy: Proxy = Proxy()
+    harden: Harden = Harden()
     test: Test = Test()
 
     @classmethod

@@ -23,7 +23,7 @@ def _port_but(*taken: int) -> WithJsonSchema:
     return WithJsonSchema(ports)
 
 
-def _same(text: str, shape: str, **more: int) -> WithJsonSchema:
+def same(text: str, shape: str, **more: int) -> WithJsonSchema:
     """The shape that the check goes by, for the JSON Schema."""
     return WithJsonSchema({"type": "string", "pattern": shape, **({"description": text} if text else {}), **more})
 
@@ -62,14 +62,14 @@ Auto = Literal["auto"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 VllmPort = Annotated[int, Field(ge=1, le=65535), AfterValidator(_own_port), _port_but(*_CADDYS)]
 SshPort = Annotated[int, Field(ge=1, le=65535), AfterValidator(_ssh_port), _port_but(80, 443)]
-Path = Annotated[str, AfterValidator(values.path), _same("an absolute path", values.PATH)]
-Url = Annotated[str, AfterValidator(values.https_url), _same("an https address", values.HTTPS_URL)]
-Duration = Annotated[str, AfterValidator(values.duration), _same("1s to 24h, such as 3600s or 10m", values.DURATION)]
-PortRange = Annotated[str, AfterValidator(values.port_range), _same("a range such as 6000:6010", values.PORT_RANGE)]
-Domain = Annotated[str, AfterValidator(values.domain), _same("one full name", values.DOMAIN)]
-Host = Annotated[str, AfterValidator(values.host), _same("a name or an IP address", values.HOST)]
-Address = Annotated[str, AfterValidator(values.public_address), _same("an IP address", values.ADDRESS)]
-FindingKey = Annotated[str, AfterValidator(values.finding), _same("a finding's key", values.FINDING)]
+Path = Annotated[str, AfterValidator(values.path), same("an absolute path", values.PATH)]
+Url = Annotated[str, AfterValidator(values.https_url), same("an https address", values.HTTPS_URL)]
+Duration = Annotated[str, AfterValidator(values.duration), same("1s to 24h, such as 3600s or 10m", values.DURATION)]
+PortRange = Annotated[str, AfterValidator(values.port_range), same("a range such as 6000:6010", values.PORT_RANGE)]
+Domain = Annotated[str, AfterValidator(values.domain), same("one full name", values.DOMAIN)]
+Host = Annotated[str, AfterValidator(values.host), same("a name or an IP address", values.HOST)]
+Address = Annotated[str, AfterValidator(values.public_address), same("an IP address", values.ADDRESS)]
+FindingKey = Annotated[str, AfterValidator(values.finding), same("a finding's key", values.FINDING)]
 Once = AfterValidator(_distinct)
 SshPorts = Annotated[tuple[SshPort, ...], Once]
 UNIQUE: JsonDict = {"uniqueItems": True}
@@ -100,7 +100,7 @@ class Vllm(Section):
     unit: Annotated[
         str,
         AfterValidator(values.unit),
-        _same("", values.UNIT),
+        same("", values.UNIT),
         Expected("the name of a service, such as vllm.service"),
     ] = Field(default="vllm.service", description="the systemd unit that runs vLLM")
     launch_script: Annotated[Path | Auto, Expected("auto, or an absolute path")] = Field(
@@ -133,7 +133,7 @@ class AllowRule(Section):
     from_: Annotated[
         str,
         AfterValidator(values.source),
-        _same("any, an address, or a network", values.NETWORK),
+        same("any, an address, or a network", values.NETWORK),
         Expected("any, an address, or a network such as 10.0.0.0/8"),
     ] = Field(
         default="any",
@@ -145,7 +145,7 @@ class AllowRule(Section):
     comment: Annotated[
         str,
         AfterValidator(values.comment),
-        _same("", values.COMMENT, maxLength=100),
+        same("", values.COMMENT, maxLength=100),
         Expected("one line of at most 100 characters without '"),
     ] = Field(
         default="",
@@ -247,7 +247,7 @@ class Tls(Section):
         json_schema_extra=UNIQUE,
     )
     email: Annotated[
-        Annotated[str, AfterValidator(values.email), _same("a mail address", values.MAILBOX)] | None,
+        Annotated[str, AfterValidator(values.email), same("a mail address", values.MAILBOX)] | None,
         Expected("a mail address, such as ops@example.com"),
     ] = Field(default=None, description="acme: whom the CA may write to", examples=["ops@example.com"])
     acme_directory: Annotated[Url, Expected("an https address")] = Field(
@@ -284,7 +284,7 @@ class Caddy(Section):
     key_fingerprint: Annotated[
         str,
         AfterValidator(values.fingerprint),
-        _same("", values.FINGERPRINT),
+        same("", values.FINGERPRINT),
         Expected("40 hexadecimal digits"),
     ] = Field(
         default="65760C51EDEA2017CEA2CA15155B6D79CA56EA34",
@@ -317,7 +317,7 @@ class Proxy(Section):
         json_schema_extra=UNIQUE,
     )
     hsts: Annotated[
-        Annotated[str, AfterValidator(values.hsts), _same("", values.HSTS)] | None,
+        Annotated[str, AfterValidator(values.hsts), same("", values.HSTS)] | None,
         Expected("null, or max-age=31536000; includeSubDomains; preload"),
     ] = Field(
         default="max-age=31536000; includeSubDomains; preload",
@@ -335,13 +335,13 @@ class Test(Section):
     model: Annotated[
         str,
         AfterValidator(values.line),
-        _same("", values.LINE, maxLength=500),
+        same("", values.LINE, maxLength=500),
         Expected("auto, or a model's name"),
     ] = Field(default="auto", max_length=500, description="auto: the first that /v1/models lists")
     prompt: Annotated[
         str,
         AfterValidator(values.prompt),
-        _same("", values.PROMPT, maxLength=10000),
+        same("", values.PROMPT, maxLength=10000),
         Expected("text of 1 to 10000 characters"),
     ] = Field(
         default="Say hello in French",

@@ -15,7 +15,7 @@ FINGERPRINT = r"^([0-9A-Fa-f] {0,2}){40}$"
 DURATION = r"^(?=[0-9hms]*[1-9])([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
 HSTS = r"^max-age=[0-9]{1,10}(; ?includeSubDomains)?(; ?preload)?$"
 UNIT = r"^[A-Za-z0-9_][A-Za-z0-9:_.\\-]*(@[A-Za-z0-9:_.\\-]+)?\.service$"
-FINDING = r"^(preflight|firewall|bind|caddy|tls|https_test)(\.[a-z0-9_]+)+$"
+FINDING = r"^(preflight|firewall|bind|caddy|tls|harden|https_test)(\.[a-z0-9_]+)+$"
 PORT_RANGE = r"^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}$"
 MAILBOX = r"^[A-Za-z0-9!#%&*+/=?^_|~-]+(\.[A-Za-z0-9!#%&*+/=?^_|~-]+)*@[^\s@/:*\[\]]+\.[^\s@/:*\[\]]+$"
 # Loose, as international names have yet to become punycode; no wildcard, port, path or IPv4 address.
@@ -25,7 +25,9 @@ DOMAIN = (
 )
 HOST = r"^[^\s/*@_\[\]]+$"
 NETWORK = r"^(any|[0-9A-Fa-f:.]+(/[0-9]{1,3})?)$"
+NETWORK_ALONE = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
 ADDRESS = r"^[0-9A-Fa-f:.]+$"
+SIZE = r"^[1-9][0-9]{0,5}(KB|MB|GB)$"
 LINE = r"^(?=\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]*(?<=\S)$"
 PROMPT = r"^(?=[\s\S]*\S)[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]+$"
 COMMENT = r"^[^'\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]*$"
@@ -216,6 +218,17 @@ def source(text: str) -> str:
     ):
         raise Wrong(f"{text} has bits set beyond its prefix", str(found))
     return str(found.network_address) if found.prefixlen == found.max_prefixlen else str(found)
+
+
+def network(text: str) -> str:
+    """An address, or a network without host bits."""
+    matching(NETWORK_ALONE, text, f"{quoted(text)} is neither a network nor an address")
+    return source(text)
+
+
+def size(text: str) -> str:
+    """`100MB`, as Caddy reads it: 10^6 bytes."""
+    return matching(SIZE, text, f"{quoted(text)} is not a size with its unit", "a size such as 100MB")
 
 
 def quoted(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .endpoint import find_hosts, url_host
 from .engine import Look
+from .hardening import allowed, chosen
 from .parse.account import Account, read_account
 from .render import render
 
@@ -15,6 +16,8 @@ LOGGER = "vllm-https"
 CERTIFICATES = "/etc/caddy/vllm-https"
 CERTIFICATE, KEY = f"{CERTIFICATES}/certificate.pem", f"{CERTIFICATES}/key.pem"
 ACCOUNT_KEY = f"{CERTIFICATES}/account.key"
+# A key takes 100 bytes of a head, a cookie of others' 4 KB; 100 MB within 5 minutes is 3 Mbit/s.
+SLOW_CLIENTS = {"head_size": "16KB", "head": "10s", "body": "5m"}
 
 
 def is_packaged(text: str) -> bool:
@@ -38,6 +41,7 @@ def render_caddyfile(look: Look, upstream: str) -> str:
         mode=look.answers.tls.mode,
         hosts=find_hosts(look),
         protocols="h1 h2 h3" if look.answers.proxy.http3 else "h1 h2",
+        slow_clients=SLOW_CLIENTS if chosen(look.answers, "slow_clients") else None,
         additions=ADDITIONS,
         log_filter=_log_filter(),
         site=render_site(look, upstream),
@@ -80,6 +84,10 @@ def render_site(look: Look, upstream: str, *, imported: bool = False) -> str:
         write_timeout=proxy.write_timeout,
         additions=ADDITIONS,
         errors=_errors(),
+        allowed=" ".join(allowed(look)),
+        lora_loading=look.answers.harden.lora_loading,
+        max_body=chosen(look.answers, "max_body"),
+        max_requests=chosen(look.answers, "max_requests"),
     )
 
 

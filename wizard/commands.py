@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import answers_file, checked, files, journal, paths, runs
-from .engine import StepResult, fingerprints, walk
+from .engine import StepResult, applied, fingerprints, planned, walk
 from .model import Report, SetupError, Status
 from .overlay import Overlay
 from .report import Document, document_of
@@ -129,7 +129,7 @@ def test() -> Document:
     report = Report(
         "test",
         test_exit_code(tested.rows),
-        steps=tuple(result.applied() for result in tested.results),
+        steps=applied(tested.results),
         tests=tested.rows,
         endpoint=session.endpoint(tested.rows),
         duration_s=time.monotonic() - session.began,
@@ -298,7 +298,7 @@ def _nothing_to_do(
     return Report(
         command,
         test_exit_code(tested.rows),
-        steps=tuple(result.planned() for result in tested.results),
+        steps=planned(tested.results),
         tests=tested.rows,
         endpoint=session.endpoint(tested.rows),
         continued=unfinished.id if unfinished else None,

@@ -56,11 +56,16 @@ def no_questions(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
     yield from ()
 
 
+def always(look: Look) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Step:
     """One step. `inspect` looks and yields findings; `prove`, where there is one, tries the finished thing.
 
     `ask` are its questions to a person, given what was seen; `about` is what it is for in one sentence, `help` more.
+    Where nothing that it `concerns` is asked for, or there, it is passed over, and no report speaks of it.
     """
 
     id: str
@@ -68,6 +73,7 @@ class Step:
     inspect: Callable[[Look], Iterable[Finding]]
     prove: Callable[[Look], Iterator[TestRow]] | None = None
     ask: Callable[[Look, Sequence[Finding]], Iterator[Question]] = no_questions
+    concerns: Callable[[Look], bool] = always
     about: str = ""
     help: str = ""
 
@@ -115,6 +121,7 @@ class StepResult:
     actions: tuple[Action, ...] = ()
     seconds: float = 0.0
     problem: str = ""
+    concerned: bool = True
 
     def planned(self) -> StepReport:
         """As a plan shows it: what was seen, and what would be done about it."""
@@ -123,6 +130,16 @@ class StepResult:
     def applied(self) -> StepReport:
         """As a run shows it: what is so now, and what was done for that."""
         return replace(self.planned(), findings=self.after or self.seen)
+
+
+def planned(results: Iterable[StepResult]) -> tuple[StepReport, ...]:
+    """As a plan tells of the steps that are concerned."""
+    return tuple(result.planned() for result in results if result.concerned or result.changes)
+
+
+def applied(results: Iterable[StepResult]) -> tuple[StepReport, ...]:
+    """As a run tells of them."""
+    return tuple(result.applied() for result in results if result.concerned or result.changes)
 
 
 def compose(findings: Iterable[Finding]) -> tuple[Action, ...]:
@@ -202,6 +219,9 @@ def walk_each(
     watcher = watcher or NoWatcher()
     going_on = True
     for step in steps:
+        if not step.concerns(look):
+            yield StepResult(step, Status.OK, concerned=False)
+            continue
         if not going_on or step.prove is not None:
             yield StepResult(step, Status.SKIPPED)
             continue

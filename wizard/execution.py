@@ -17,7 +17,7 @@ from .book import Book
 from .caddy_service import SERVICE
 from .caddyfile import SITE_FILE
 from .commands import save_answers
-from .engine import Look, StepResult, walk
+from .engine import Look, StepResult, applied, walk
 from .internal import CLIENTS_NEED_IT, NEW_EXPORT
 from .model import Report, SetupError, Status, TestRow
 from .own_places import refuse_foreign_places
@@ -95,7 +95,7 @@ def _take_back(session: Session, book: journal.Journal, request: dict[str, Any])
     return Report(
         request["command"],
         1 if failed else 0,
-        steps=tuple(result.applied() for result in results),
+        steps=applied(results),
         run=book.run,
         continued=request["continued"],
         changed=any(result.changes for result in results),
@@ -115,7 +115,7 @@ def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
     return Report(
         request["command"],
         _exit_code(results, rows),
-        steps=tuple(result.applied() for result in results),
+        steps=applied(results),
         tests=rows,
         endpoint=view.endpoint(rows),
         run=book.run,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import ahead, files, paths
 from .endpoint import base_url
-from .engine import Look, Step, StepResult, prove, proved, walk, walk_each
+from .engine import Look, Step, StepResult, planned, prove, proved, walk, walk_each
 from .live import LiveServer
 from .mask import Mask
 from .model import Endpoint, Level, Report, Status, TestRow
@@ -110,7 +110,7 @@ def report_of_plan(session: View, command: str, results: tuple[StepResult, ...],
     return Report(
         command,
         exit_code,
-        steps=tuple(result.planned() for result in results),
+        steps=planned(results),
         endpoint=session.endpoint(),
         changed=False,
         duration_s=time.monotonic() - session.began,

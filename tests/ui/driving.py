@@ -110,7 +110,7 @@ class Driver:
             await self.on(page)
 
 
-STEPS = ("Preflight", "Firewall", "Bind", "Caddy", "TLS")
+STEPS = ("Preflight", "Firewall", "Bind", "Caddy", "TLS", "Harden")
 
 
 def played(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import any_step, bind, caddy, firewall, https_test, preflight, tls
+from . import any_step, bind, caddy, firewall, harden, https_test, preflight, tls
 from .meaning import Meaning
 
 # By the step that a key begins with.
@@ -15,6 +15,7 @@ MEANINGS: Mapping[str, Mapping[str, Meaning]] = {
     "bind": bind.MEANINGS,
     "caddy": caddy.MEANINGS,
     "tls": tls.MEANINGS,
+    "harden": harden.MEANINGS,
     "https_test": https_test.MEANINGS,
 }
 ANY_STEP: Mapping[str, Meaning] = any_step.MEANINGS

@@ -1,7 +1,7 @@
 """The steps, in their order."""
 
 from ..engine import Step
-from . import bind, caddy, firewall, https_test, preflight, tls
+from . import bind, caddy, firewall, harden, https_test, preflight, tls
 
 STEPS: tuple[Step, ...] = (
     preflight.STEP,
@@ -9,5 +9,6 @@ STEPS: tuple[Step, ...] = (
     bind.STEP,
     caddy.STEP,
     tls.STEP,
+    harden.STEP,
     https_test.STEP,
 )

@@ -21,6 +21,7 @@ ON_THE_INTERNET = (
     *("ufw", "debian-keyring", "debian-archive-keyring", "apt-transport-https", "curl", "gnupg", "python3-venv"),
     "tmux",  # what operators keep a long login in
     *("nginx", "firewalld", "iptables-persistent", "docker.io", "busybox-static"),  # what a server has already
+    *("fail2ban", "nmap", "testssl.sh"),  # what bans, and what scans from outside
     "caddy",  # Debian's own, years old, as Ubuntu's is
 )
 SUITES = ("bookworm", "trixie")

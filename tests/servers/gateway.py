@@ -12,7 +12,7 @@ from tests.servers import scenario
 from tests.servers.scenario import Scenario
 from wizard.described import DescribedMachine
 from wizard.draft import Draft
-from wizard.engine import NoWatcher, Step, walk
+from wizard.engine import NoWatcher, Step, applied, walk
 from wizard.facts import Facts
 from wizard.gateway import Document, Opening, Seen, SeenStep, look_at
 from wizard.mask import Mask
@@ -115,7 +115,7 @@ class DescribedGateway:
         told.event("end", exit_code=code)
         self._events = self.events or told.events
         endpoint = session.endpoint(self.rows)
-        steps = tuple(result.applied() for result in results)
+        steps = applied(results)
         log = f"/var/log/vllm-https-setup/{RUN}.log"
         report = Report("apply", code, steps, self.rows, endpoint, run=RUN, changed=True, log_path=log)
         self._report = document_of(report, session.mask)

@@ -1,0 +1,201 @@
+"""`harden.sandbox` and `harden.admin_socket` on booted servers: the services do all that they did, and can do no more;
+what does not come up confined is put back; turned off, or undone, all is as it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab import Server, ServerSpec
+from tests.lab.certificates import Leaf
+from tests.lab.machine import Result
+from tests.lab.operator import Operator, began, changes_of, findings, in_words, troubles
+from tests.lab.site import DOMAIN, Site, proof
+
+pytestmark = pytest.mark.lab
+
+Attend = Callable[[ServerSpec], Operator]
+CADDY, VLLM = "caddy.service", "vllm.service"
+DROP_IN = "/etc/systemd/system/{}.d/vllm-https.conf"
+ADMIN_DROP_IN = "/etc/systemd/system/caddy.service.d/vllm-https-admin.conf"
+SOCKET = "/run/caddy/admin.sock"
+ON = {"sandbox": ["caddy", "vllm"], "admin_socket": True}
+ASK_ADMIN = ["curl", "-sS", "-m", "3", "-o", "/dev/null", "-w", "%{http_code}"]
+
+
+def exposure(server: Server, unit: str) -> float:
+    said = server.run(["systemd-analyze", "security", "--no-pager", unit]).stdout
+    found = re.search(r"exposure level for \S+: ([\d.]+)", said)
+    assert found is not None, said
+    return float(found[1])
+
+
+def inside(server: Server, unit: str, *argv: str) -> Result:
+    """A command with all that confines the service's process: its namespaces, its user, its filters' places."""
+    pid = server.run(["systemctl", "show", "-p", "MainPID", "--value", unit]).stdout.strip()
+    return server.run(["nsenter", "-t", pid, "-m", "--", *argv], check=False)
+
+
+def status_of(server: Server, unit: str) -> dict[str, str]:
+    pid = server.run(["systemctl", "show", "-p", "MainPID", "--value", unit]).stdout.strip()
+    lines = server.run(["cat", f"/proc/{pid}/status"]).stdout.splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def admin_as(server: Server, user: str) -> tuple[str, str]:
+    """What a user gets from Caddy's admin endpoint, by its port and by its socket."""
+    by_port = server.run(["runuser", "-u", user, "--", *ASK_ADMIN, "http://localhost:2019/config/"], check=False)
+    by_socket = ["--unix-socket", SOCKET, "http://localhost/config/"]
+    return by_port.stdout, server.run(["runuser", "-u", user, "--", *ASK_ADMIN, *by_socket], check=False).stdout
+
+
+def test_confined_services_serve_as_before_and_can_do_no_more(lab: object, acme: object, attend: Attend) -> None:
+    operator = attend(ServerSpec(guide_packages=True))
+    server = operator.server
+    site = Site(operator.lab, acme, operator)  # type: ignore[arg-type]
+    assert operator.apply()["exit_code"] == 0
+    before = {unit: exposure(server, unit) for unit in (CADDY, VLLM)}
+    assert admin_as(server, "nobody")[0] == "200", "what is to be closed is open"
+
+    operator.answer(harden=ON)
+    planned = operator.plan()
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert in_words(changes_of(planned)) == in_words(changes_of(document))
+    assert site.seen_from_outside("internal") == proof("internal")
+    now = {unit: exposure(server, unit) for unit in (CADDY, VLLM)}
+    assert now[CADDY] < 2 and before[CADDY] > 8, (before, now)
+    assert now[VLLM] < 6 and before[VLLM] > 8, (before, now)
+    ok = findings(document, "ok")
+    assert f"{now[CADDY]} of 10 now" in ok["harden.sandbox_caddy"]
+    assert any(f"{before[VLLM]} before" in change["why"] for change in changes_of(document))
+    again = operator.apply()
+    assert (again["exit_code"], again["changed"]) == (0, False)
+
+    # The processes themselves: nothing to be written but their own, nobody's home, no way to more rights.
+    for unit in (CADDY, VLLM):
+        for path in ("/etc/x", "/usr/x", "/boot/x"):
+            assert "Read-only file system" in inside(server, unit, "touch", path).stderr, (unit, path)
+        listed = inside(server, unit, "ls", "/home/operator")
+        assert listed.code != 0 and "operator" not in listed.stdout
+        assert inside(server, unit, "ls", "/var/lib/vllm-https-setup/runs").code != 0
+        shown = status_of(server, unit)
+        assert (shown["NoNewPrivs"], shown["Seccomp"]) == ("1", "2")
+    assert status_of(server, CADDY)["CapBnd"] == "0000000000000400", "low ports alone"
+    assert status_of(server, VLLM)["CapBnd"] == "0000000000000000"
+    assert "Read-only file system" in inside(server, CADDY, "touch", "/opt/x").stderr
+    assert inside(server, VLLM, "ls", "/var/lib/caddy/.local").code != 0
+    for path in ("/opt/vllm/x", "/dev/shm/x", "/tmp/x", "/var/tmp/x"):
+        assert inside(server, VLLM, "runuser", "-u", "vllm", "--", "touch", path).code == 0, path
+
+    # Orders to Caddy: root and Caddy alone.
+    assert 2019 not in server.listening()
+    for user in ("nobody", "vllm", "operator"):
+        assert admin_as(server, user) == ("000", "000"), user
+    assert admin_as(server, "caddy")[1] == "200"
+    assert server.run([*ASK_ADMIN, "--unix-socket", SOCKET, "http://localhost/config/"]).stdout == "200"
+
+    # A reload, a crash, a reboot.
+    pid = server.run(["systemctl", "show", "-p", "MainPID", "--value", CADDY]).stdout
+    server.run(["systemctl", "reload", CADDY])
+    assert server.run(["systemctl", "show", "-p", "MainPID", "--value", CADDY]).stdout == pid
+    server.run(["systemctl", "kill", "-s", "KILL", CADDY])
+    server.run(["sh", "-c", "for n in $(seq 100); do systemctl -q is-active caddy && exit 0; sleep 0.1; done; exit 1"])
+    server.reboot()
+    assert operator.ask("status")["exit_code"] == 0
+    assert admin_as(server, "nobody") == ("000", "000")
+
+    # The other modes, with an own CA and a renewed certificate of one's own.
+    site.name()
+    site.answer_acme()
+    answer_harden(operator, ON)
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert site.seen_from_outside("acme") == proof("acme")
+    site.answer_mode("custom")
+    answer_harden(operator, ON)
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    renewed = operator.lab.certificates.issue(DOMAIN)
+    replace_pair(site, renewed)
+    site.wait_until_served(renewed)
+
+    # By hand: the drop-in gone, and one that systemd has not read.
+    server.run(["rm", DROP_IN.format(CADDY), ADMIN_DROP_IN])
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert status_of(server, CADDY)["NoNewPrivs"] == "1"
+    assert operator.apply()["changed"] is False
+
+    # Off again.
+    answer_harden(operator, {})
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert {unit: exposure(server, unit) for unit in (CADDY, VLLM)} == before
+    assert admin_as(server, "nobody")[0] == "200"
+    left = server.run(["sh", "-c", "ls /etc/systemd/system | grep '[.]service[.]d'; ls -d /run/caddy"], check=False)
+    assert left.stdout == ""
+    assert status_of(server, VLLM)["NoNewPrivs"] == "0"
+    assert operator.apply()["changed"] is False
+
+
+def answer_harden(operator: Operator, harden: dict[str, object]) -> None:
+    """The answers that are there, with another section `harden`."""
+    import json
+
+    from tests.lab.operator import ANSWERS
+
+    answers = json.loads(operator.server.get(ANSWERS))
+    operator.server.put(ANSWERS, json.dumps({**answers, "harden": harden}).encode(), 0o600, "operator:operator")
+
+
+def replace_pair(site: Site, leaf: Leaf) -> None:
+    from tests.lab.site import CHAIN, KEY
+
+    site.server.put(CHAIN, leaf.chain)
+    site.server.put(KEY, leaf.key, 0o600)
+
+
+THEIRS = ":8080 {\n\trespond theirs\n}\n"
+
+
+def test_vllm_that_cannot_work_confined_is_put_back_and_undone_is_as_before(attend: Attend) -> None:
+    """vLLM's script asks for something that it may not do confined. Caddy was there before, and stays."""
+    operator = attend(ServerSpec(guide_packages=True))
+    server = operator.server
+    assert operator.apply()["exit_code"] == 0
+    script = "/opt/vllm/start-vllm.sh"
+    needs = server.get(script).replace(b"exec vllm", b"touch /usr/local/needed || exit 3\nexec vllm")
+    server.put(script, needs, 0o755, "vllm:vllm")
+    server.run(["chown", "vllm:", "/usr/local"])
+    operator.answer(harden={"sandbox": ["vllm"]})
+    document = operator.apply()
+    assert document["exit_code"] == 1
+    assert "vllm.service does not come up so confined: the drop-in is taken away" in " ".join(troubles(document))
+    assert operator.file(DROP_IN.format(VLLM)) is None
+    server.run(["sh", "-c", "for n in $(seq 100); do ss -Hltn | grep -q :8000 && exit 0; sleep 0.1; done; exit 1"])
+    assert status_of(server, VLLM)["NoNewPrivs"] == "0"
+    assert operator.ask("test")["exit_code"] == 0
+
+    # Killed before the restart: the next run completes it.
+    server.put(script, needs.replace(b"|| exit 3", b"|| :"), 0o755, "vllm:vllm")
+    operator.answer(harden=ON)
+    with operator.start() as typed:
+        operator.wait_for(began("systemctl restart vllm"))
+        operator.kill_run()
+        assert typed.end().code == 1
+    operator.wait_until_idle()
+    document = operator.apply()
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    for unit in (CADDY, VLLM):
+        assert status_of(server, unit)["NoNewPrivs"] == "1"
+
+    # One run taken back, then all of them.
+    assert operator.say("rollback --yes").code == 0
+    assert admin_as(server, "caddy")[0] in ("200", "000")
+    document = operator.ask("uninstall --yes --expose")
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    assert server.run(["sh", "-c", "ls /etc/systemd/system | grep -e service.d -e vllm-https; true"]).stdout == ""
+    assert status_of(server, VLLM)["NoNewPrivs"] == "0"

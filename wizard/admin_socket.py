@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Iterator
 
 from .caddy_service import SERVICE
-from .drop_in import DropIn
+from .drop_in import DropIn, without_directory
 from .engine import Look
 from .hardening import chosen
 from .model import Finding, Level, Run
@@ -30,7 +30,7 @@ def check_directory(look: Look) -> Iterator[Finding]:
         said = "nothing makes the directory of Caddy's admin socket yet"
         if state is not None:
             said = f"{DROP_IN.path} is not as it should be"
-        fix = DROP_IN.place(look, content, "Caddy's own directory in /run, for its admin socket")
+        fix = DROP_IN.place(content, "Caddy's own directory in /run, for its admin socket")
         yield Finding("tls.admin_directory", Level.DRIFT, said, fix=fix)
     elif not DROP_IN.is_up_to_date(look):
         said = f"systemd has not read {DROP_IN.path} yet"
@@ -44,8 +44,7 @@ def clear_away(look: Look) -> Iterator[Finding]:
     there = look.server.read(DROP_IN.path) is not None
     if not there and not DROP_IN.is_read(look):
         return
-    directory = posixpath.dirname(ADMIN_SOCKET)
-    empty = Run(("find", directory, "-maxdepth", "0", "-empty", "-delete"), "the socket's directory")
+    empty = without_directory(posixpath.dirname(ADMIN_SOCKET))
     gone = DROP_IN.reread(present=False)
     fix = DROP_IN.take_away("Caddy is administered by its port again")
     if not there:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from .engine import Look
-from .model import Action, DropInRead, FileIs, Impact, Remove, Run, Then, Write
+from .model import Action, DropInRead, Impact, Remove, Run, Then, Write
 from .paths import UNITS
 
 
@@ -49,29 +51,20 @@ class DropIn:
         return Run(told.argv, told.why, makes=told.makes)
 
     def place(
-        self,
-        look: Look,
-        content: str,
-        why: str,
-        then: tuple[Then, ...] = (),
-        otherwise: tuple[Action, ...] = (),
-        impact: Impact = Impact.NONE,
+        self, content: str, why: str, then: tuple[Then, ...] = (), otherwise: tuple[Action, ...] = ()
     ) -> tuple[Action, ...]:
-        """Puts it there. Its directory is one of others where it is there already."""
-        write = Write(self.path, content.encode(), why, impact=impact, then=(self.reread(), *then), otherwise=otherwise)
-        if look.server.read(self.directory) is not None:
-            return (write,)
-        make = Run(
-            ("install", "-d", "-m", "0755", self.directory),
-            f"where systemd looks for drop-ins of {self.unit}",
-            makes=(FileIs(self.directory, b"", 0o755),),
-            undo=(self._without_directory(),),
-        )
-        return make, write
+        return (Write(self.path, content.encode(), why, then=(self.reread(), *then), otherwise=otherwise),)
 
     def take_away(self, why: str, then: tuple[Then, ...] = ()) -> tuple[Action, ...]:
-        return Remove(self.path, why, then=(self.reread(present=False), *then)), self._without_directory()
+        return Remove(self.path, why, then=(self.reread(present=False), *then)), without_directory(self.directory)
 
-    def _without_directory(self) -> Run:
-        argv = ("find", self.directory, "-maxdepth", "0", "-empty", "-delete")
-        return Run(argv, "the directory of the drop-in, where nothing else is in it")
+
+def without_directory(path: str) -> Run:
+    """Nobody misses an empty one."""
+    return Run(("find", path, "-maxdepth", "0", "-empty", "-delete"), "the directory, where nothing else is in it")
+
+
+def emptied_by(removed: Iterable[str]) -> tuple[str, ...]:
+    """The directories of drop-ins that these paths were in."""
+    found = (posixpath.dirname(path) for path in removed if path.startswith(f"{UNITS}/"))
+    return tuple(dict.fromkeys(one for one in found if one.endswith(".d")))

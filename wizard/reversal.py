@@ -7,14 +7,17 @@ is named; what others have come to need stays; and nobody is locked out, or let 
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from . import files
+from .admin_socket import DROP_IN as ADMIN_DROP_IN
 from .apt import CADDY, installed_by
 from .caddy_removal import CaddyRemoval, find_caddy_removal
 from .caddy_service import RESTART, SERVICE, is_moved
 from .caddyfile import is_packaged
+from .drop_in import emptied_by, without_directory
 from .engine import Look, Step, StepResult, Watcher, perform_all, show
 from .existing import IMPORT, lines_of, without_import
 from .firewall_undo import guard
@@ -23,7 +26,7 @@ from .owned import sha256
 from .package_removal import Departure, find_departure, take_away
 from .parse.caddy_admin import admin_address
 from .parse.launch import bind_to
-from .paths import CADDYFILE, UNCONFIRMED, UNITS
+from .paths import ADMIN_SOCKET, CADDYFILE, UNCONFIRMED, UNITS
 from .safety import SERVICE_PATH, TIMER_PATH
 from .server import FileState
 from .steps import STEPS
@@ -158,6 +161,7 @@ def _actions(
     undone = list(undo_actions(performed))
     if any(isinstance(one, Write | Remove) and one.path.startswith(UNITS) for one in undone) and step.id != BIND:
         undone.append(Run(("systemctl", "daemon-reload"), "systemd forgets the unit files that are gone"))
+    undone += _emptied(undone)
     undone += _waits(undone, look)
     departure = find_departure(look.server, packages) if packages else Departure(())
     away = take_away(departure, "an earlier run brought it", keep_data=caddy.keeps_data)
@@ -177,6 +181,15 @@ def _told(action: Action, caddy: CaddyRemoval, look: Look, *, moved: bool) -> Ac
     services = sorted({then.argv[-1] for then in kept if then.argv[-1].endswith(".service")})
     stopped = {name for name, unit in look.server.units(*services).items() if not unit.is_active} if services else set()
     return replace(action, then=tuple(then for then in kept if then.argv[-1] not in stopped))
+
+
+def _emptied(actions: Sequence[Action]) -> Iterator[Run]:
+    """Directories of ours that are empty by then."""
+    removed = [one.path for one in actions if isinstance(one, Remove)]
+    yield from map(without_directory, emptied_by(removed))
+    if ADMIN_DROP_IN.path in removed:
+        # systemd takes it away when a service stops, and knows of it no more.
+        yield without_directory(posixpath.dirname(ADMIN_SOCKET))
 
 
 def _waits(actions: Sequence[Action], look: Look) -> Iterator[Wait]:

@@ -3,6 +3,7 @@ what does not come up confined is put back; turned off, or undone, all is as it 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -11,8 +12,8 @@ import pytest
 from tests.lab import Server, ServerSpec
 from tests.lab.certificates import Leaf
 from tests.lab.machine import Result
-from tests.lab.operator import Operator, began, changes_of, findings, in_words, troubles
-from tests.lab.site import DOMAIN, Site, proof
+from tests.lab.operator import ANSWERS, Operator, began, changes_of, findings, in_words, troubles
+from tests.lab.site import CHAIN, DOMAIN, KEY, Site, proof
 
 pytestmark = pytest.mark.lab
 
@@ -20,6 +21,7 @@ Attend = Callable[[ServerSpec], Operator]
 CADDY, VLLM = "caddy.service", "vllm.service"
 DROP_IN = "/etc/systemd/system/{}.d/vllm-https.conf"
 ADMIN_DROP_IN = "/etc/systemd/system/caddy.service.d/vllm-https-admin.conf"
+SCRIPT = "/opt/vllm/start-vllm.sh"
 SOCKET = "/run/caddy/admin.sock"
 ON = {"sandbox": ["caddy", "vllm"], "admin_socket": True}
 ASK_ADMIN = ["curl", "-sS", "-m", "3", "-o", "/dev/null", "-w", "%{http_code}"]
@@ -68,8 +70,9 @@ def test_confined_services_serve_as_before_and_can_do_no_more(lab: object, acme:
     now = {unit: exposure(server, unit) for unit in (CADDY, VLLM)}
     assert now[CADDY] < 2 and before[CADDY] > 8, (before, now)
     assert now[VLLM] < 6 and before[VLLM] > 8, (before, now)
-    ok = findings(document, "ok")
-    assert f"{now[CADDY]} of 10 now" in ok["harden.sandbox_caddy"]
+    said = [one["summary"] for step in document["steps"] for one in step["findings"]]
+    for unit in (CADDY, VLLM):
+        assert f"{unit} is confined to what it needs: systemd-analyze security says {now[unit]} of 10 now" in said
     assert any(f"{before[VLLM]} before" in change["why"] for change in changes_of(document))
     again = operator.apply()
     assert (again["exit_code"], again["changed"]) == (0, False)
@@ -143,45 +146,51 @@ def test_confined_services_serve_as_before_and_can_do_no_more(lab: object, acme:
 
 def answer_harden(operator: Operator, harden: dict[str, object]) -> None:
     """The answers that are there, with another section `harden`."""
-    import json
-
-    from tests.lab.operator import ANSWERS
-
     answers = json.loads(operator.server.get(ANSWERS))
     operator.server.put(ANSWERS, json.dumps({**answers, "harden": harden}).encode(), 0o600, "operator:operator")
 
 
 def replace_pair(site: Site, leaf: Leaf) -> None:
-    from tests.lab.site import CHAIN, KEY
-
     site.server.put(CHAIN, leaf.chain)
     site.server.put(KEY, leaf.key, 0o600)
 
 
-THEIRS = ":8080 {\n\trespond theirs\n}\n"
+THEIRS = "{{\n\tdefault_sni {0}\n\tfallback_sni {0}\n}}\nhttp://site.lan:8080 {{\n\trespond theirs\n}}\n"
+ASK_THEIRS = ["curl", "-s", "-H", "Host: site.lan", "http://127.0.0.1:8080/"]
+UP_AGAIN = "for n in $(seq 100); do ss -Hltn | grep -q :8000 && exit 0; sleep 0.1; done; exit 1"
 
 
 def test_vllm_that_cannot_work_confined_is_put_back_and_undone_is_as_before(attend: Attend) -> None:
-    """vLLM's script asks for something that it may not do confined. Caddy was there before, and stays."""
+    """Caddy was there before us, with a site of others: it stays, and is administered by its port again."""
     operator = attend(ServerSpec(guide_packages=True))
     server = operator.server
     assert operator.apply()["exit_code"] == 0
-    script = "/opt/vllm/start-vllm.sh"
-    needs = server.get(script).replace(b"exec vllm", b"touch /usr/local/needed || exit 3\nexec vllm")
-    server.put(script, needs, 0o755, "vllm:vllm")
+    script = server.get(SCRIPT)
+    needs = script.replace(b"exec vllm", b"touch /usr/local/needed || exit 3\nexec vllm")
+    server.put(SCRIPT, needs, 0o755, "vllm:vllm")
     server.run(["chown", "vllm:", "/usr/local"])
     operator.answer(harden={"sandbox": ["vllm"]})
     document = operator.apply()
     assert document["exit_code"] == 1
     assert "vllm.service does not come up so confined: the drop-in is taken away" in " ".join(troubles(document))
     assert operator.file(DROP_IN.format(VLLM)) is None
-    server.run(["sh", "-c", "for n in $(seq 100); do ss -Hltn | grep -q :8000 && exit 0; sleep 0.1; done; exit 1"])
+    server.run(["sh", "-c", UP_AGAIN])
     assert status_of(server, VLLM)["NoNewPrivs"] == "0"
     assert operator.ask("test")["exit_code"] == 0
+    server.put(SCRIPT, needs.replace(b"touch", b"sudo touch"), 0o755, "vllm:vllm")
+    assert "its start uses sudo" in findings(operator.plan(), "warn")["harden.sandbox"]
+    server.put(SCRIPT, script, 0o755, "vllm:vllm")
 
-    # Killed before the restart: the next run completes it.
-    server.put(script, needs.replace(b"|| exit 3", b"|| :"), 0o755, "vllm:vllm")
-    operator.answer(harden=ON)
+    # As if we had never been.
+    theirs = THEIRS.format(server.address).encode()
+    server.run(["rm", "-rf", "/var/lib/vllm-https-setup", "/etc/vllm-https-setup"])
+    server.put("/etc/caddy/Caddyfile", theirs)
+    server.run(["systemctl", "reload-or-restart", CADDY])
+    operator.answer(harden=ON, caddy={"existing_config": "keep"})
+    assert "admin unix//run/caddy/admin.sock" in findings(operator.plan(), "warn")["harden.admin_open"]
+
+    # Killed before a restart, the next run completes it.
+    operator.answer(harden=ON, caddy={"existing_config": "replace"})
     with operator.start() as typed:
         operator.wait_for(began("systemctl restart vllm"))
         operator.kill_run()
@@ -192,10 +201,23 @@ def test_vllm_that_cannot_work_confined_is_put_back_and_undone_is_as_before(atte
     for unit in (CADDY, VLLM):
         assert status_of(server, unit)["NoNewPrivs"] == "1"
 
-    # One run taken back, then all of them.
-    assert operator.say("rollback --yes").code == 0
-    assert admin_as(server, "caddy")[0] in ("200", "000")
-    document = operator.ask("uninstall --yes --expose")
+    # Turned off, and that taken back: from its socket to its port, and from there to its socket.
+    operator.answer(caddy={"existing_config": "replace"})
+    assert operator.apply()["exit_code"] == 0
+    assert admin_as(server, "nobody")[0] == "200"
+    document = operator.ask("rollback --yes")
     assert (document["exit_code"], troubles(document)) == (0, [])
-    assert server.run(["sh", "-c", "ls /etc/systemd/system | grep -e service.d -e vllm-https; true"]).stdout == ""
-    assert status_of(server, VLLM)["NoNewPrivs"] == "0"
+    assert admin_as(server, "nobody") == ("000", "000")
+    assert status_of(server, VLLM)["NoNewPrivs"] == "1"
+
+    document = operator.ask("uninstall --yes")
+    assert document["exit_code"] == 0, troubles(document)
+    assert server.get("/etc/caddy/Caddyfile") == theirs
+    assert server.run(ASK_THEIRS).stdout == "theirs"
+    assert admin_as(server, "nobody")[0] == "200"
+    left = server.run(
+        ["sh", "-c", "ls /etc/systemd/system | grep -e service.d -e vllm-https; ls -d /run/caddy"], check=False
+    )
+    assert left.stdout == ""
+    for unit in (CADDY, VLLM):
+        assert status_of(server, unit)["NoNewPrivs"] == "0"

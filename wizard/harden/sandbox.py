@@ -25,6 +25,7 @@ from ..server import Unit
 from ..vllm import Readiness, Vllm, answers_in_shell, find_vllm
 from .vllm_places import HOMES, elevated, find_places, unit_files
 
+KEY, LEFT = "harden.sandbox", "harden.sandbox_left"
 FILE = "vllm-https.conf"
 VENDOR = ("/usr/lib/", "/lib/")
 # Adds to what others set, whatever that is.
@@ -84,15 +85,14 @@ def _check_caddy(look: Look, drop_in: DropIn) -> Iterator[Finding]:
 
 def _check_vllm(look: Look, drop_in: DropIn) -> Iterator[Finding]:
     vllm = find_vllm(look)
-    key = "harden.sandbox_vllm"
     if vllm.command is None:
         said = f"{vllm.unit.name} is not confined: what starts vLLM can't be read for certain"
-        yield Finding(key, Level.WARN, said, "leave vllm out: harden: {sandbox: [caddy]}")
+        yield Finding(KEY, Level.WARN, said, "leave vllm out: harden: {sandbox: [caddy]}")
         return
     if program := elevated(look, vllm, drop_in.path):
         said = f"{vllm.unit.name} is not confined: its start uses {program}, which could not work so"
         remedy = f"let its unit start it without {program} (User=), or leave vllm out: harden: {{sandbox: [caddy]}}"
-        yield Finding(key, Level.WARN, said, remedy)
+        yield Finding(KEY, Level.WARN, said, remedy)
         return
     places = find_places(look, vllm, drop_in.path)
     programs = look.server.names("/usr/bin")
@@ -144,7 +144,7 @@ def _put_back(drop_in: DropIn, restart: Then) -> tuple[Action, ...]:
 
 
 def _check_service(look: Look, service: Service, content: str) -> Finding:
-    key, drop_in = f"harden.sandbox_{service.name}", service.drop_in
+    drop_in = service.drop_in
     unit = look.server.units(service.unit)[service.unit]
     state = look.server.read(drop_in.path)
     exposure = parse_exposure(look.server.query(_exposure_query(service.unit)).out)
@@ -157,37 +157,37 @@ def _check_service(look: Look, service: Service, content: str) -> Finding:
         back = _put_back(drop_in, service.restart)
         why = f"{service.unit} can do what it must, and no more{before if state is None else ''}"
         then = (restart,) if unit.is_active else ()
-        fix = drop_in.place(look, content, why, then=then, otherwise=back)
-        return Finding(key, Level.DRIFT, said, evidence=evidence, fix=(*fix, *service.wait))
+        fix = drop_in.place(content, why, then=then, otherwise=back)
+        return Finding(KEY, Level.DRIFT, said, evidence=evidence, fix=(*fix, *service.wait))
     if not drop_in.is_up_to_date(look):
         said = f"systemd has not read {drop_in.path} yet"
-        return Finding(key, Level.DRIFT, said, evidence=evidence, fix=(drop_in.read_now(),))
+        return Finding(KEY, Level.DRIFT, said, evidence=evidence, fix=(drop_in.read_now(),))
     if _is_outside(look, unit):
         said = f"{service.unit} runs as it was started before it was confined"
         restart = _with_effect(service.restart, marked, unit)
         fix = Service(service.name, drop_in, restart, service.wait).restarted()
-        return Finding(key, Level.DRIFT, said, evidence=evidence, fix=fix)
+        return Finding(KEY, Level.DRIFT, said, evidence=evidence, fix=fix)
     now = "" if exposure is None else f": systemd-analyze security says {exposure} of 10 now"
-    return Finding(key, Level.OK, f"{service.unit} is confined to what it needs{now}", evidence=evidence)
+    return Finding(KEY, Level.OK, f"{service.unit} is confined to what it needs{now}", evidence=evidence)
 
 
 def _clear_away(look: Look, service: Service) -> Iterator[Finding]:
     """Turned off: the drop-in goes, and the service is restarted without it."""
-    key, drop_in = "harden.sandbox_left", service.drop_in
+    drop_in = service.drop_in
     unit = look.server.units(service.unit)[service.unit]
     wait = tuple(Wait(**{**one.__dict__, "otherwise": ()}) for one in service.wait)
     free = _with_effect(service.restart, _namespace(unit), unit, confined=False)
     then = (free,) if unit.is_active else ()
     if look.server.read(drop_in.path) is not None:
         fix = drop_in.take_away(f"{service.unit} is to be confined no more", then=then)
-        yield Finding(key, Level.DRIFT, f"{drop_in.path} is left", fix=(*fix, *wait))
+        yield Finding(LEFT, Level.DRIFT, f"{drop_in.path} is left", fix=(*fix, *wait))
     elif drop_in.is_read(look):
         told = drop_in.reread(present=False)
         again = Run(told.argv, told.why, makes=told.makes, then=then)
-        yield Finding(key, Level.DRIFT, f"systemd goes by {drop_in.path}, which is gone", fix=(again, *wait))
+        yield Finding(LEFT, Level.DRIFT, f"systemd goes by {drop_in.path}, which is gone", fix=(again, *wait))
     elif unit.is_active and not _is_outside(look, unit):
         fix = Service(service.name, drop_in, free, wait).restarted()
-        yield Finding(key, Level.DRIFT, f"{service.unit} still runs confined", fix=fix)
+        yield Finding(LEFT, Level.DRIFT, f"{service.unit} still runs confined", fix=fix)
 
 
 def _exposure_query(unit: str) -> tuple[str, ...]:

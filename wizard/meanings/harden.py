@@ -19,14 +19,12 @@ MEANINGS = {
         "The address that you have logged in from is not among those that may use the API. SSH is not concerned.",
         "Add it to `harden.allow_from`, if you want to call the API from there.",
     ),
-    "harden.sandbox_caddy": Meaning(
-        "Whether systemd confines Caddy to what it needs (`harden.sandbox`): a drop-in beside its unit, each line of "
-        "which has its reason; the process itself is looked at, too. How much is left to it is what `systemd-analyze "
-        "security caddy.service` says, from 0 to 10.",
-    ),
-    "harden.sandbox_vllm": Meaning(
-        "The same of vLLM, which keeps its GPUs, its shared memory, its caches, and memory that is written and run. "
-        "Not confined is what starts containers or changes its user by itself, or can't be read for certain.",
+    "harden.sandbox": Meaning(
+        "Whether systemd confines Caddy and vLLM to what they need (`harden.sandbox`): a drop-in beside the unit, each "
+        "line of which has its reason; the process itself is looked at, too. How much is left to it is what "
+        "`systemd-analyze security` says, from 0 to 10. vLLM keeps its GPUs, its shared memory, its caches, and memory "
+        "that is written and run; not confined is one that starts containers or changes its user by itself, or whose "
+        "start can't be read for certain.",
         "Let its unit start vLLM itself, under its own user; or leave it out: `harden: {sandbox: [caddy]}`.",
     ),
     "harden.sandbox_left": Meaning("A service is to be confined no more: the drop-in goes, and it is restarted."),

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
-from tests.lab import Server, ServerSpec
-from tests.lab.certificates import Leaf
+from tests.lab import Acme, Server, ServerSpec
 from tests.lab.machine import Result
 from tests.lab.operator import ANSWERS, Operator, began, changes_of, findings, in_words, troubles
 from tests.lab.site import CHAIN, DOMAIN, KEY, Site, proof
 
 pytestmark = pytest.mark.lab
 
+Section = Mapping[str, Any]
 Attend = Callable[[ServerSpec], Operator]
 CADDY, VLLM = "caddy.service", "vllm.service"
 DROP_IN = "/etc/systemd/system/{}.d/vllm-https.conf"
@@ -53,10 +54,10 @@ def admin_as(server: Server, user: str) -> tuple[str, str]:
     return by_port.stdout, server.run(["runuser", "-u", user, "--", *ASK_ADMIN, *by_socket], check=False).stdout
 
 
-def test_confined_services_serve_as_before_and_can_do_no_more(lab: object, acme: object, attend: Attend) -> None:
+def test_confined_services_serve_as_before_and_can_do_no_more(acme: Acme, attend: Attend) -> None:
     operator = attend(ServerSpec(guide_packages=True))
     server = operator.server
-    site = Site(operator.lab, acme, operator)  # type: ignore[arg-type]
+    site = Site(operator.lab, acme, operator)
     assert operator.apply()["exit_code"] == 0
     before = {unit: exposure(server, unit) for unit in (CADDY, VLLM)}
     assert admin_as(server, "nobody")[0] == "200", "what is to be closed is open"
@@ -110,21 +111,6 @@ def test_confined_services_serve_as_before_and_can_do_no_more(lab: object, acme:
     assert operator.ask("status")["exit_code"] == 0
     assert admin_as(server, "nobody") == ("000", "000")
 
-    # The other modes, with an own CA and a renewed certificate of one's own.
-    site.name()
-    site.answer_acme()
-    answer_harden(operator, ON)
-    document = operator.apply()
-    assert document["exit_code"] == 0, troubles(document)
-    assert site.seen_from_outside("acme") == proof("acme")
-    site.answer_mode("custom")
-    answer_harden(operator, ON)
-    document = operator.apply()
-    assert document["exit_code"] == 0, troubles(document)
-    renewed = operator.lab.certificates.issue(DOMAIN)
-    replace_pair(site, renewed)
-    site.wait_until_served(renewed)
-
     # By hand: the drop-in gone, and one that systemd has not read.
     server.run(["rm", DROP_IN.format(CADDY), ADMIN_DROP_IN])
     document = operator.apply()
@@ -144,15 +130,35 @@ def test_confined_services_serve_as_before_and_can_do_no_more(lab: object, acme:
     assert operator.apply()["changed"] is False
 
 
-def answer_harden(operator: Operator, harden: dict[str, object]) -> None:
+def test_other_modes_and_http3_go_on_confined(acme: Acme, attend: Attend) -> None:
+    """A certificate from a CA; one's own, renewed, by the watch of its files; and the large buffers of HTTP/3."""
+    operator = attend(ServerSpec(guide_packages=True))
+    server, site = operator.server, Site(operator.lab, acme, operator)
+    site.name()
+    site.answer_acme()
+    answer_harden(operator, ON)
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert site.seen_from_outside("acme") == proof("acme")
+    assert status_of(server, CADDY)["CapBnd"] == "0000000000000400"
+
+    site.answer_mode("custom")
+    answer_harden(operator, ON, proxy={"http3": True})
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert status_of(server, CADDY)["CapBnd"] == "0000000000001400", "CAP_NET_ADMIN, for the buffers alone"
+    renewed = operator.lab.certificates.issue(DOMAIN)
+    server.put(CHAIN, renewed.chain)
+    server.put(KEY, renewed.key, 0o600)
+    site.wait_until_served(renewed)
+    assert "UDP" not in server.run(["journalctl", "-u", CADDY, "-b", "--grep", "buffer size"], check=False).stdout
+    assert operator.apply()["changed"] is False
+
+
+def answer_harden(operator: Operator, harden: Section, **more: Section) -> None:
     """The answers that are there, with another section `harden`."""
-    answers = json.loads(operator.server.get(ANSWERS))
-    operator.server.put(ANSWERS, json.dumps({**answers, "harden": harden}).encode(), 0o600, "operator:operator")
-
-
-def replace_pair(site: Site, leaf: Leaf) -> None:
-    site.server.put(CHAIN, leaf.chain)
-    site.server.put(KEY, leaf.key, 0o600)
+    answers = json.loads(operator.server.get(ANSWERS)) | {"harden": harden} | more
+    operator.server.put(ANSWERS, json.dumps(answers).encode(), 0o600, "operator:operator")
 
 
 THEIRS = "{{\n\tdefault_sni {0}\n\tfallback_sni {0}\n}}\nhttp://site.lan:8080 {{\n\trespond theirs\n}}\n"

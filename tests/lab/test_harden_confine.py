@@ -36,7 +36,7 @@ def exposure(server: Server, unit: str) -> float:
 
 
 def inside(server: Server, unit: str, *argv: str) -> Result:
-    """A command with all that confines the service's process: its namespaces, its user, its filters' places."""
+    """A command of root's with the mounts of the service's process, and no more of what confines that."""
     pid = server.run(["systemctl", "show", "-p", "MainPID", "--value", unit]).stdout.strip()
     return server.run(["nsenter", "-t", pid, "-m", "--", *argv], check=False)
 

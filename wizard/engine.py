@@ -151,7 +151,9 @@ def compose(findings: Iterable[Finding]) -> tuple[Action, ...]:
     composed: list[Action] = []
     for number, action in enumerate(actions):
         composed.append(action)
-        composed.extend(told(then, action) for then in action.then if last[then.argv] == number)
+        due = [last[then.argv] == number for then in action.then]
+        # What an action has told first (systemd, that a unit has changed) is told before what follows it, each time.
+        composed.extend(told(then, action) for at, then in enumerate(action.then) if any(due[at:]))
     return tuple(composed)
 
 

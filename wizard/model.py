@@ -126,6 +126,15 @@ class UnitRead:
 
 
 @dataclass(frozen=True)
+class DropInRead:
+    """systemd has read the unit's files again: this drop-in is among them, or is no more."""
+
+    name: str
+    path: str
+    present: bool = True
+
+
+@dataclass(frozen=True)
 class ListensOn:
     """The unit's listeners are these (address, port) pairs and no others."""
 
@@ -169,7 +178,19 @@ class CaddyRuns:
     path: str
 
 
-Effect = FileIs | FileCopied | PackageIs | UnitIs | UnitRead | ListensOn | RuleIs | FirewallIs | VllmAnswers | CaddyRuns
+Effect = (
+    FileIs
+    | FileCopied
+    | PackageIs
+    | UnitIs
+    | UnitRead
+    | DropInRead
+    | ListensOn
+    | RuleIs
+    | FirewallIs
+    | VllmAnswers
+    | CaddyRuns
+)
 
 
 # ── actions ──────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
 from ..boot import enable, is_masked, unmask
 from ..caddy_build import PROGRAM, Build, check_own_build, check_without_package, find_build
-from ..caddy_service import LISTENING, SERVICE
+from ..caddy_service import ADMIN_PORT, SERVICE, listening
 from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, without_list
 from ..caddy_version import lacking, newest, numbers
 from ..caddyfile import PACKAGED_CADDYFILE
@@ -89,9 +89,10 @@ def package_makes(look: Look) -> tuple[Effect, ...]:
     masked = look.server.units(SERVICE)[SERVICE].load == "masked"
     if masked and look.server.read(MASKED_BY_DPKG) is not None:
         return UnitIs("caddy.service", active=False, enabled=True), FileIs(PROGRAM, b"", 0o755)
-    brought: tuple[Effect, ...] = (FileIs(CADDYFILE, PACKAGED_CADDYFILE), ListensOn("caddy.service", (("::", 80),)))
-    if look.server.read(CADDYFILE) is not None:
-        brought = (LISTENING,) if look.owned.is_written(CADDYFILE) else ()
+    listens = ListensOn("caddy.service", (ADMIN_PORT, ("::", 80)))
+    brought: tuple[Effect, ...] = (FileIs(CADDYFILE, PACKAGED_CADDYFILE), listens)
+    if (state := look.server.read(CADDYFILE)) is not None:
+        brought = (listening(state.text),) if look.owned.is_written(CADDYFILE) else ()
     return (
         UnitIs("caddy.service", active=True, enabled=True),
         FileIs(PROGRAM, b"", 0o755),

@@ -143,8 +143,23 @@ def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()
         raise runs.Busy(holder)
     unfinished = journal.find_unfinished()
     if text is None:
-        text = answers_of(unfinished.id) if unfinished else saved_answers()
+        # A run that had none to begin with: what it left undone is put right by those that are saved.
+        text = (answers_of(unfinished.id) if unfinished else b"") or saved_answers()
     session = Session(checked.load_saved(text), operator=find_operator())
+    return carry_through(session, command, text, tell, only=only)
+
+
+def carry_through(
+    session: Session,
+    command: str,
+    text: bytes,
+    tell: Tell,
+    *,
+    only: Sequence[str] = (),
+    agree: Callable[[Report], None] = lambda plan: None,
+) -> Document:
+    """The plan by these answers, carried out by a run once `agree` has not raised; and its report."""
+    unfinished = journal.find_unfinished()
     results = session.plan(steps_named(only))
     if is_blocked(results):
         return document_of(report_of_plan(session, command, results, 3), session.mask)
@@ -152,6 +167,7 @@ def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()
         return document_of(report_of_plan(session, command, results, 1), session.mask)
     if not has_actions(results):
         return document_of(_nothing_to_do(session, command, text, results, unfinished), session.mask)
+    agree(report_of_plan(session, command, results, 0))
     run = begin(session, command, text, results, unfinished, only=only)
     return follow(session, run, tell)
 
@@ -183,15 +199,58 @@ def begin(
 
 
 def _start(session: Session, request: dict[str, Any], text: bytes, planned: Report) -> str:
-    """The run's directory, and its unit."""
+    """The run's directory, and its unit. What it brings back lies beside it until a run has: see restored.py."""
     run = journal.new_run_id(time.time())
+    kept = session.look.archive
+    placed = kept is not None and files.read(paths.RESTORE) is None
+    if kept is not None:
+        files.make_directories(paths.STATE, 0o755)
+        files.write(paths.RESTORE, kept.raw, mode=0o600)
     journal.prepare(run, request, text, {"steps": [[c.as_json() for c in step.changes] for step in planned.steps]})
     try:
         runs.start(session.machine, run)
     except SetupError:
         journal.forget(run)
+        if placed:
+            files.remove(paths.RESTORE)
         raise
     return run
+
+
+KEY_COSTS = "vLLM restarts: until the model is loaded again there is no API; from then on the old API key opens nothing"
+
+
+def make_key(answers: str | None, sudo_uid: int | None, sure: Sure, tell: Tell, ask: Ask) -> Document:
+    """Gives vLLM a new API key. It needs no endpoint: where there is one, the final test proves it there, too."""
+    from . import new_key
+
+    if (holder := runs.find_holder()) is not None:
+        raise runs.Busy(holder)
+    text, proved = b"", False
+    if answers is not None:
+        text = read_answers(answers, sudo_uid)
+    elif files.read(paths.ANSWERS) is not None:
+        text, proved = saved_answers(), True
+    session = Session(checked.load_saved(text) if text else checked.defaults(), operator=find_operator())
+    results = session.plan(new_key.steps(proved=proved))
+    shown = report_of_plan(session, new_key.COMMAND, results, plan_exit_code(results))
+    shown = dataclasses.replace(shown, endpoint=None)
+    if shown.exit_code:
+        return document_of(shown, session.mask)
+    document = document_of(dataclasses.replace(shown, warnings=(KEY_COSTS,)), session.mask)
+    if not sure.yes and not ask(document):
+        raise Refused("this asks first, and there was no yes", "without a terminal to ask on: --yes")
+    unfinished = journal.find_unfinished()
+    request = {
+        "command": new_key.COMMAND,
+        "began": time.time(),
+        "checked": checked.keep(text, session.look.answers) if text else None,
+        "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
+        "continued": unfinished.id if unfinished and unfinished.command == new_key.COMMAND else None,
+        "only": [],
+        "proved": proved,
+    }
+    return follow(session, _start(session, request, text, shown), tell)
 
 
 class Refused(SetupError):
@@ -293,6 +352,8 @@ def _nothing_to_do(
 ) -> Report:
     tested = run_tests(session, results) if any(result.step.prove for result in results) else Tested(results, ())
     save_answers(text, session.look.answers)
+    if len(results) == len(STEPS):
+        files.remove(paths.RESTORE)
     if unfinished:
         journal.mark(unfinished.id, "continued", "a run with nothing left to do")
     return Report(

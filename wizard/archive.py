@@ -7,14 +7,10 @@ the whole.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import posixpath
 import re
-import tarfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -29,6 +25,8 @@ from .parse.pem import read_blocks, write_block
 from .paths import ANSWERS, CADDY_HOME, CADDYFILE, NAME, ROOT_CERTIFICATE
 
 if TYPE_CHECKING:
+    import tarfile
+
     from .answers import Answers
 
 FORMAT = 1
@@ -146,6 +144,10 @@ def normal(kept: Kept, answers: Answers) -> bytes | None:
 
 def pack(files: Iterable[Kept], *, host: str, made: str, mode: str, hosts: Iterable[str]) -> bytes:
     """The archive of these files."""
+    import gzip
+    import io
+    import tarfile
+
     kept = tuple(files)
     manifest = {
         "format": FORMAT,
@@ -169,6 +171,9 @@ def pack(files: Iterable[Kept], *, host: str, made: str, mode: str, hosts: Itera
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    import io
+    import tarfile
+
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(content), 0o600
     tar.addfile(info, io.BytesIO(content))
@@ -199,6 +204,8 @@ def read(raw: bytes) -> Archive:
 
 
 def _unpack(raw: bytes) -> bytes:
+    import zlib
+
     if len(raw) > LARGEST_PACKED:
         raise BadArchive(f"it has more than {LARGEST_PACKED // 1024 // 1024} MiB, which no backup has")
     unpacker = zlib.decompressobj(wbits=31)
@@ -215,6 +222,9 @@ def _unpack(raw: bytes) -> bytes:
 
 def _members(data: bytes) -> dict[str, bytes]:
     """Each file by its name: plain ones alone, none twice."""
+    import io
+    import tarfile
+
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:

@@ -378,12 +378,12 @@ def uninstall(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 def key(options: argparse.Namespace, words: Sequence[str]) -> int:
     from . import commands
+    from .new_key import replace_key
     from .progress import Progress
 
     progress = Progress(sys.stderr if options.json else sys.stdout)
     sure = commands.Sure(options.yes)
-    make = commands.make_key
-    return with_report(options, words, lambda: make(options.answers, sudo_uid(), sure, progress.tell, ask))
+    return with_report(options, words, lambda: replace_key(options.answers, sudo_uid(), sure, progress.tell, ask))
 
 
 def backup(options: argparse.Namespace, words: Sequence[str]) -> int:

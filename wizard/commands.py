@@ -195,10 +195,10 @@ def begin(
         "only": list(only),
         "reviewed": fingerprints(results) if reviewed else None,
     }
-    return _start(session, request, text, report_of_plan(session, command, results, 0))
+    return start_run(session, request, text, report_of_plan(session, command, results, 0))
 
 
-def _start(session: Session, request: dict[str, Any], text: bytes, planned: Report) -> str:
+def start_run(session: Session, request: dict[str, Any], text: bytes, planned: Report) -> str:
     """The run's directory, and its unit. What it brings back lies beside it until a run has: see restored.py."""
     run = journal.new_run_id(time.time())
     kept = session.look.archive
@@ -215,42 +215,6 @@ def _start(session: Session, request: dict[str, Any], text: bytes, planned: Repo
             files.remove(paths.RESTORE)
         raise
     return run
-
-
-KEY_COSTS = "vLLM restarts: until the model is loaded again there is no API; from then on the old API key opens nothing"
-
-
-def make_key(answers: str | None, sudo_uid: int | None, sure: Sure, tell: Tell, ask: Ask) -> Document:
-    """Gives vLLM a new API key. It needs no endpoint: where there is one, the final test proves it there, too."""
-    from . import new_key
-
-    if (holder := runs.find_holder()) is not None:
-        raise runs.Busy(holder)
-    text, proved = b"", False
-    if answers is not None:
-        text = read_answers(answers, sudo_uid)
-    elif files.read(paths.ANSWERS) is not None:
-        text, proved = saved_answers(), True
-    session = Session(checked.load_saved(text) if text else checked.defaults(), operator=find_operator())
-    results = session.plan(new_key.steps(proved=proved))
-    shown = report_of_plan(session, new_key.COMMAND, results, plan_exit_code(results))
-    shown = dataclasses.replace(shown, endpoint=None)
-    if shown.exit_code:
-        return document_of(shown, session.mask)
-    document = document_of(dataclasses.replace(shown, warnings=(KEY_COSTS,)), session.mask)
-    if not sure.yes and not ask(document):
-        raise Refused("this asks first, and there was no yes", "without a terminal to ask on: --yes")
-    unfinished = journal.find_unfinished()
-    request = {
-        "command": new_key.COMMAND,
-        "began": time.time(),
-        "checked": checked.keep(text, session.look.answers) if text else None,
-        "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
-        "continued": unfinished.id if unfinished and unfinished.command == new_key.COMMAND else None,
-        "only": [],
-        "proved": proved,
-    }
-    return follow(session, _start(session, request, text, shown), tell)
 
 
 class Refused(SetupError):
@@ -335,7 +299,7 @@ def _take_back(session: Session, undoing: Undoing, sure: Sure, tell: Tell, ask: 
         "only": [],
         "undo": undoing.undo,
     }
-    return follow(session, _start(session, request, undoing.answers, report), tell)
+    return follow(session, start_run(session, request, undoing.answers, report), tell)
 
 
 def answers_of(run: str) -> bytes:

@@ -7,16 +7,26 @@ kept: a key is changed because somebody knows it who should not.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
+from . import checked, commands, files, journal, paths, runs
 from .engine import Look, Step
 from .model import Finding, Impact, Level, ListensOn, Probe, Secret, Then, VllmAnswers, Wait, Write
 from .parse.environment import with_value
+from .report import document_of
 from .server import FileState, Server
+from .session import Session, plan_exit_code, report_of_plan
 from .steps import STEPS
+from .system import find_operator
 from .vllm import Readiness, Vllm, answers_in_shell, find_vllm
 from .vllm_environment import KEY_NAME
+
+if TYPE_CHECKING:
+    from .commands import Ask, Sure, Tell
+    from .report import Document
 
 COMMAND = "key"
 KEY_BYTES = 32
@@ -197,3 +207,39 @@ def for_clients(findings: Iterable[Finding]) -> Iterator[str]:
     """Where the key is that was made; never what it is."""
     for path in (one.evidence["env_file"] for one in findings if one.key == MADE and one.level is Level.OK):
         yield f"clients need the new API key. It is shown by: sudo grep {KEY_NAME} {path}"
+
+
+# ── the command ──
+
+KEY_COSTS = "vLLM restarts: until the model is loaded again there is no API; from then on the old API key opens nothing"
+
+
+def replace_key(answers: str | None, sudo_uid: int | None, sure: Sure, tell: Tell, ask: Ask) -> Document:
+    """Gives vLLM a new API key. It needs no endpoint: where there is one, the final test proves it there, too."""
+    if (holder := runs.find_holder()) is not None:
+        raise runs.Busy(holder)
+    text, proved = b"", False
+    if answers is not None:
+        text = commands.read_answers(answers, sudo_uid)
+    elif files.read(paths.ANSWERS) is not None:
+        text, proved = commands.saved_answers(), True
+    session = Session(checked.load_saved(text) if text else checked.defaults(), operator=find_operator())
+    results = session.plan(steps(proved=proved))
+    shown = report_of_plan(session, COMMAND, results, plan_exit_code(results))
+    shown = replace(shown, endpoint=None)
+    if shown.exit_code:
+        return document_of(shown, session.mask)
+    document = document_of(replace(shown, warnings=(KEY_COSTS,)), session.mask)
+    if not sure.yes and not ask(document):
+        raise commands.Refused("this asks first, and there was no yes", "without a terminal to ask on: --yes")
+    unfinished = journal.find_unfinished()
+    request = {
+        "command": COMMAND,
+        "began": time.time(),
+        "checked": checked.keep(text, session.look.answers) if text else None,
+        "operator": asdict(session.look.operator) if session.look.operator else None,
+        "continued": unfinished.id if unfinished and unfinished.command == COMMAND else None,
+        "only": [],
+        "proved": proved,
+    }
+    return commands.follow(session, commands.start_run(session, request, text, shown), tell)

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import answers_file, archive, checked, commands, custom, files, paths, runs
-from .archive import AUTHORITY, DATA, BadArchive, Kept, Role, issuer_directory, normal, role_of
+from .acme import issuer_directory
+from .archive import AUTHORITY, DATA, BadArchive, Kept, Role, normal, role_of
 from .caddyfile import ADDITIONS, CERTIFICATE, KEY, SITE_FILE
 from .endpoint import find_hosts
 from .engine import Look

@@ -30,6 +30,7 @@ LEFT_OUT = {
     ),
     "test_export": ("[acme]", "[typed]"),
     "test_plan": ("[fresh]", "[vLLM stopped]"),
+    "test_recovery": ("[custom]",),
     "test_install": ("[echo 'import no_such_library' >>wizard/steps/tls.py-no_such_library]", "[INT]"),
 }
 

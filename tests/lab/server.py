@@ -41,6 +41,7 @@ class Server:
     ) -> None:
         self.spec = spec
         self.name = name
+        self.number = number
         self.address = f"10.91.{1 + number // 250}.{1 + number % 250}"
         self.address6 = f"fd91::1:{number:x}"
         self._space = space

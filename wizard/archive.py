@@ -134,9 +134,11 @@ def normal(kept: Kept, answers: Answers) -> bytes | None:
     if not blocks or any(one.der is None or one.encrypted for one in blocks):
         return None
     is_key = kept.path.endswith(".key") if kept.role is not Role.NAMED else kept.path == answers.tls.private_key
-    if any(one.is_private_key for one in blocks) != is_key:
+    # A file may have both: to each its own.
+    own = [one for one in blocks if (one.is_private_key or one.label == "EC PARAMETERS") == is_key]
+    if not any(one.is_private_key == is_key for one in own):
         return None
-    return b"".join(write_block(one.label, one.der) for one in blocks if one.der is not None)
+    return b"".join(write_block(one.label, one.der) for one in own if one.der is not None)
 
 
 # ── writing ──

@@ -50,6 +50,7 @@ class Server:
         self._log = space.files / f"{name}.console.log"
         self._layers = tuple(layers)
         self._nspawn: subprocess.Popen[bytes] | None = None
+        self._gone = False
 
     @property
     def reached_at(self) -> str:
@@ -238,7 +239,10 @@ class Server:
             self.wait_until_up(timeout)
 
     def discard(self) -> None:
-        """Power off for good, and free its disk."""
+        """Power off for good, and free its disk. May be called twice."""
+        if self._gone:
+            return
+        self._gone = True
         if self._nspawn is not None and self._nspawn.poll() is None:
             self.kill(boot=False)
         self._space.run(["umount", self._disk / "root"])

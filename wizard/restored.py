@@ -66,6 +66,9 @@ def check(look: Look) -> Iterator[Finding]:
     """The files of the archive that are not here yet."""
     if look.archive is None:
         return
+    for one in look.archive.files:
+        if _write(one, look).private:
+            look.mask.add(one.content.decode("utf-8", "replace"))
     missing = [one for one in _wanted(look, look.archive) if not _is_there(look, one)]
     if missing:
         directories = _directories(one for one in missing if one.role in OF_CADDY)

@@ -27,11 +27,16 @@ DIRECTORY_TIMEOUT_S = 10
 
 
 def certificate_path(look: Look) -> str:
-    """Where Caddy keeps it: one folder a CA, named after its directory's address (certmagic's KeyBuilder.Safe)."""
-    url = urlsplit(look.answers.tls.acme_directory)
-    issuer = f"{url.netloc}{url.path}".strip("/").replace("/", "-").replace(":", "-").lower()
+    """Where Caddy keeps it: one folder a CA."""
+    issuer = issuer_directory(look.answers.tls.acme_directory)
     domain = (look.answers.tls.domain or "").lower()
     return f"{STORAGE}/{issuer}/{domain}/{domain}.crt"
+
+
+def issuer_directory(directory: str) -> str:
+    """What Caddy calls the folder of a CA: its directory's address (certmagic's KeyBuilder.Safe)."""
+    url = urlsplit(directory)
+    return f"{url.netloc}{url.path}".strip("/").replace("/", "-").replace(":", "-").lower()
 
 
 def is_other(look: Look) -> bool:

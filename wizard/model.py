@@ -244,7 +244,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Write:
-    """A file, put in place whole. `validate` is run on a copy beside it first: {path} stands for the copy."""
+    """A file, put in place whole. `validate` is run on a copy beside it first: {path} stands for the copy.
+
+    `lasting`: a secret or a certificate that no undo takes away, and what was there before is kept nowhere.
+    """
 
     path: str
     content: bytes = field(repr=False)
@@ -259,6 +262,7 @@ class Write:
     private: bool = False
     binary: bool = False
     keep_attributes: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True)

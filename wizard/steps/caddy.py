@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from .. import restored
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
 from ..boot import enable, is_masked, unmask
 from ..caddy_build import PROGRAM, Build, check_own_build, check_without_package, find_build
@@ -28,7 +29,7 @@ def inspect(look: Look) -> Iterator[Finding]:
     half = tuple(name for name, package in packages.items() if package.half_configured)
     missing = tuple(name for name in CADDY_PREREQUISITES if not packages[name].installed)
     build = find_build(look, caddy)
-    stands_in_the_way = list(check_others(look, caddy, build))
+    stands_in_the_way = [*check_others(look, caddy, build), *restored.check_hindrances(look)]
     yield from stands_in_the_way
     # The key first where Caddy is not there yet: where it is refused, apt is asked nothing.
     entry, wrong = choose(look) if caddy.installed else (None, None)
@@ -62,6 +63,7 @@ def inspect(look: Look) -> Iterator[Finding]:
     if caddy.installed and not caddy.half_configured:
         yield check_enabled(look)
         yield from check_home(look)
+        yield from restored.check(look)
 
 
 def refresh(look: Look, entry: Entry | None = None) -> Run:

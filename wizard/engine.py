@@ -43,13 +43,17 @@ MOST_LOOKS = 3
 
 @dataclass(frozen=True)
 class Look:
-    """What a step is given: the server, the answers, where the operator sits, what is ours, and the secrets' mask."""
+    """What a step is given: the server, the answers, where the operator sits, what is ours, and the secrets' mask.
+
+    `prefix` is what a client's paths begin with, before /v1, where the answers are those of a further service.
+    """
 
     server: Server
     answers: Answers
     operator: Operator | None = None
     owned: Owned = field(default_factory=Owned)
     mask: Mask = field(default_factory=Mask)
+    prefix: str = ""
 
 
 def no_questions(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
@@ -143,7 +147,7 @@ def applied(results: Iterable[StepResult]) -> tuple[StepReport, ...]:
 
 
 def compose(findings: Iterable[Finding]) -> tuple[Action, ...]:
-    """The findings' fixes in order, each once, and each service told once, after the last action that asked."""
+    """The findings' fixes in order, each once, and each service told after the last action that asked."""
     actions: list[Action] = []
     for finding in findings:
         actions.extend(action for action in finding.fix if action not in actions)
@@ -151,7 +155,9 @@ def compose(findings: Iterable[Finding]) -> tuple[Action, ...]:
     composed: list[Action] = []
     for number, action in enumerate(actions):
         composed.append(action)
-        composed.extend(told(then, action) for then in action.then if last[then.argv] == number)
+        # What comes before a telling that is due is due as well: systemd reads a unit before it restarts it.
+        due = [place for place, then in enumerate(action.then) if last[then.argv] == number]
+        composed.extend(told(then, action) for then in action.then[: max(due, default=-1) + 1])
     return tuple(composed)
 
 

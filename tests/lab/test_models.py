@@ -1,0 +1,155 @@
+"""Several services with vLLM on one server: each is bound to loopback, served under its own address, and proved."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.lab import Lab, ServerSpec
+from tests.lab.operator import Operator, changes_of, findings, in_words, rows, troubles
+from tests.lab.spec import CANARY, START_VLLM, VLLM_SERVICE, File
+from tests.lab.test_uninstall import left
+
+pytestmark = pytest.mark.lab
+
+FIRST_KEY, OTHER_KEY = CANARY, "sk-embed/9Zx+another/key=="
+SCRIPT, EMBED_SCRIPT = "/opt/vllm/start-vllm.sh", "/opt/vllm/start-embed.sh"
+EMBED = "vllm-embed.service"
+MORE = {"unit": EMBED, "path": "embed"}
+
+
+def second(name: str, port: int, key: str) -> dict[str, File]:
+    """The files of another service: its unit, launch script and env file."""
+    spec = ServerSpec(vllm_port=port, served_model_name=name, model=f"org/{name}")
+    unit = VLLM_SERVICE.replace("start-vllm.sh", f"start-{name}.sh").replace("vllm.env", f"{name}.env")
+    return {
+        f"/etc/systemd/system/vllm-{name}.service": File(unit.encode()),
+        f"/opt/vllm/start-{name}.sh": File(START_VLLM.format(spec=spec).encode(), 0o755),
+        f"/etc/vllm/{name}.env": File(f"VLLM_API_KEY={key}\n".encode(), 0o600),
+    }
+
+
+@pytest.fixture
+def operator(lab: Lab, attend: Any) -> Iterator[Operator]:
+    """The operator of a server with two services, both of which the network can reach."""
+    known: Operator = attend(ServerSpec(files=second("embed", 8001, OTHER_KEY)))
+    known.server.run(["systemctl", "enable", "--now", EMBED])
+    known.server.wait_until_up()
+    yield known
+
+
+class Client:
+    """Another machine, that trusts the root certificate of a server's own CA."""
+
+    def __init__(self, operator: Operator, host: str = "", root: bytes = b"") -> None:
+        self.outside, self.server = operator.lab.outside, operator.server
+        self.host = host or self.server.address
+        self.root = self.outside.key.with_name("root-of-a-client.pem")
+        self.root.write_bytes(root or self.server.get("/etc/vllm-https-setup/root.crt"))
+
+    def ask(self, path: str, key: str = "", body: Mapping[str, Any] | None = None) -> tuple[str, str]:
+        """Status ("000" for none) and body of a request, whose path is sent as it stands."""
+        argv = ["curl", "-s", "-m", "10", "--path-as-is", "--cacert", str(self.root), "-w", "\n%{http_code}"]
+        argv += ["--connect-to", f"{self.host}::{self.server.address}:", f"https://{self.host}{path}"]
+        argv += ["-H", f"Authorization: Bearer {key}"] if key else []
+        argv += ["-H", "Content-Type: application/json", "-d", json.dumps(body)] if body is not None else []
+        said, _, status = self.outside.run(argv, check=False).stdout.rpartition("\n")
+        return status, said
+
+    def models(self, base: str, key: str) -> list[str]:
+        """What a base URL lists; or its status, where that is none."""
+        status, said = self.ask(f"{base}/models", key)
+        return [one["id"] for one in json.loads(said)["data"]] if status == "200" else [status]
+
+    def ports(self, *ports: int) -> dict[int, str]:
+        return {port: self.outside.tcp(self.server.address, port, 0.5) for port in ports}
+
+
+CHAT = {"model": "embed", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+# What leads out of a prefix, or past it, as a client could write it.
+ASTRAY = (
+    *(
+        "/embed",
+        "/embed/",
+        "/embed/v1",
+        "/embed/health",
+        "/embed/metrics",
+        "/embed/v1/../metrics",
+        "/embedded/v1/models",
+    ),
+    *("/embed/v1/%2e%2e/metrics", "/embed/v1/../../metrics", "/embed/../metrics", "/embed/v1/../../embed/metrics"),
+    *("/embed/v1/load_lora_adapter", "/embed/v1/unload_lora_adapter", "/embed/embed/v1/models", "/embed/v2/models"),
+    *("/embed/v1/..%2fmetrics", "/embed/v1/..%2f..%2fmetrics", "/embed/v1%2f..%2fmetrics", "/embed%2fmetrics"),
+)
+# What Caddy takes for the prefix as well: there is nothing behind it that asks for no key.
+ALIKE = ("/EMBED/v1/models", "//embed/v1/models", "/embed//v1/models", "/embed%2fv1/models", "/embed/./v1/models")
+
+
+def test_two_services_are_closed_and_each_served_under_its_own_address(operator: Operator) -> None:
+    server = operator.server
+    server.ssh("sudo true")
+    before = server.snapshot()
+
+    alone = operator.plan()
+    told = findings(alone, "warn")["preflight.other_vllm"]
+    assert f"{EMBED} runs vLLM, too (0.0.0.0:8001)" in told
+    assert f"vllm: {{more: [{{unit: {EMBED}, path: embed}}]}}" in told
+    assert not [one for one in in_words(changes_of(alone)) if EMBED in one]
+
+    operator.answer(vllm={"more": [MORE]})
+    planned = operator.plan()
+    document = operator.apply()
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    assert in_words(changes_of(document)) == in_words(changes_of(planned))
+    address = server.address
+    assert document["endpoint"]["more"] == [{"base_url": f"https://{address}/embed/v1", "model": "embed"}]
+    proved = rows(document)
+    assert {f"api.{one}.embed" for one in ("unauthorized", "models", "chat", "stream", "blocked")} <= set(proved)
+    assert set(proved.values()) == {True}
+
+    client = Client(operator)
+    assert client.ports(8000, 8001, 443) == {8000: "filtered", 8001: "filtered", 443: "open"}
+    assert server.run(["ss", "-Hltn"]).stdout.count("127.0.0.1:800") == 2
+    assert client.models("/v1", FIRST_KEY) == ["phi-4-mini"]
+    assert client.models("/embed/v1", OTHER_KEY) == ["embed"]
+    for base, key in (("/v1", OTHER_KEY), ("/embed/v1", FIRST_KEY), ("/embed/v1", ""), ("/EMBED/v1", "wrong")):
+        assert client.models(base, key) == ["401"], (base, key)
+    status, said = client.ask("/embed/v1/chat/completions", OTHER_KEY, CHAT)
+    assert status == "200" and said.count("data: ") > 5 and said.rstrip().endswith("[DONE]")
+    answered = {path: client.ask(path, OTHER_KEY)[0] for path in ASTRAY}
+    assert {path: status for path, status in answered.items() if status != "404"} == {}
+    assert {path: client.ask(path)[0] for path in ALIKE} == dict.fromkeys(ALIKE, "401")
+    came = re.findall(r'"[A-Z]+ (\S+) HTTP', server.run(["journalctl", "-u", EMBED, "-o", "cat"]).stdout)
+    assert {path for path in came if not path.startswith("/v1/")} == {"/version"}, "which preflight asks on loopback"
+
+    again = operator.apply()
+    assert (again["exit_code"], again["changed"], changes_of(again)) == (0, False, [])
+
+    server.run(["sed", "-i", "s/--host 127.0.0.1/--host 0.0.0.0/", EMBED_SCRIPT])
+    server.run(["systemctl", "restart", EMBED])
+    server.wait_until_up()
+    status_ = operator.ask("status")
+    assert status_["exit_code"] == 1
+    assert {"bind.launch_script", "bind.listener"} <= set(findings(status_, "drift"))
+    document = operator.ask("repair")
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    assert [one for one in in_words(changes_of(document)) if "restart" in one] == [f"run systemctl restart {EMBED}"]
+
+    operator.answer()
+    document = operator.apply()
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    assert "more" not in document["endpoint"]
+    assert "for programs on this server alone" in findings(document, "info")["preflight.other_vllm"]
+    assert client.ask("/embed/v1/models", OTHER_KEY)[0] == "404"
+    assert client.ports(8001) == {8001: "filtered"}
+
+    operator.answer(vllm={"more": [MORE]})
+    assert operator.apply()["exit_code"] == 0
+    said = operator.say("uninstall --plan").stdout
+    assert [one for one in ("vllm.service", EMBED) if f"systemctl restart {one}" not in said] == []
+    document = operator.ask("uninstall --yes --expose --purge")
+    assert (document["exit_code"], document["warnings"]) == (0, [])
+    assert left(before, server) == []
+    assert client.ports(8000, 8001) == {8000: "open", 8001: "open"}

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Lab, ServerSpec
-from tests.lab.operator import Operator, changes_of, findings, in_words, rows, troubles
+from tests.lab import Acme, Lab, ServerSpec
+from tests.lab.operator import Operator, began, changes_of, findings, in_words, rows, troubles
+from tests.lab.site import DOMAIN, Site
 from tests.lab.spec import CANARY, START_VLLM, VLLM_SERVICE, File
 from tests.lab.test_uninstall import left
 
@@ -153,3 +154,108 @@ def test_two_services_are_closed_and_each_served_under_its_own_address(operator:
     assert (document["exit_code"], document["warnings"]) == (0, [])
     assert left(before, server) == []
     assert client.ports(8000, 8001) == {8000: "open", 8001: "open"}
+
+
+OTHER_NAME = "embed.example.test"
+IN_UNIT = "ExecStart=/opt/vllm/venv/bin/vllm serve org/{0} --host 0.0.0.0 --port {1} --served-model-name {0}"
+OWN_SETTINGS = "/etc/vllm-standin-embed.json"
+
+
+@pytest.fixture
+def site(lab: Lab, acme: Acme, attend: Any) -> Iterator[Site]:
+    """A server with two services, each of whose units has vLLM's command itself."""
+    more = second("embed", 8001, OTHER_KEY)
+    first = VLLM_SERVICE.replace("ExecStart=/opt/vllm/start-vllm.sh", IN_UNIT.format("phi-4-mini", 8000))
+    unit = f"/etc/systemd/system/{EMBED}"
+    text = more[unit].content.decode().replace(f"ExecStart={EMBED_SCRIPT}", IN_UNIT.format("embed", 8001))
+    text = text.replace("[Install]", f"Environment=VLLM_STANDIN_SETTINGS={OWN_SETTINGS}\n[Install]")
+    more |= {"/etc/systemd/system/vllm.service": File(first.encode()), unit: File(text.encode())}
+    more[OWN_SETTINGS] = File(b'{"fail": "loopback"}')
+    operator: Operator = attend(ServerSpec(files=more, guide_packages=True))
+    operator.server.run(["systemctl", "enable", "--now", EMBED])
+    operator.server.wait_until_up()
+    yield Site(lab, acme, operator)
+
+
+def answer(site: Site, **tls: str) -> None:
+    """The site's answers, with the second service under a name of its own."""
+    known = json.loads(site.server.get("/home/operator/answers.yaml"))["tls"]
+    site.operator.answer(tls={**known, **tls}, vllm={"more": [{"unit": EMBED, "host": OTHER_NAME}]})
+
+
+def loopback(site: Site) -> list[bool]:
+    """Of each service, whether it listens on loopback alone."""
+    listening = site.server.run(["ss", "-Hltn"]).stdout
+    return [f"127.0.0.1:{port}" in listening for port in (8000, 8001)]
+
+
+def test_service_with_a_name_of_its_own_needs_a_certificate_for_it(site: Site) -> None:
+    operator, server = site.operator, site.server
+    site.trust(site.lab.certificates.root)
+    short = site.lab.certificates.issue(DOMAIN)
+    site.answer_custom(short.chain, short.key)
+    answer(site)
+    document = operator.apply()
+    assert (document["exit_code"], document["changed"]) == (3, False)
+    refused = findings(document, "blocked")
+    assert list(refused) == ["tls.certificate_refused"] and OTHER_NAME in refused["tls.certificate_refused"]
+
+    leaf = site.lab.certificates.issue(DOMAIN, OTHER_NAME)
+    site.answer_custom(leaf.chain, leaf.key)
+    answer(site)
+    document = operator.apply()
+    assert document["exit_code"] == 1, "it fails on loopback"
+    assert any(f"{EMBED}: " in one or EMBED in one for one in troubles(document))
+    assert loopback(site) == [True, False], "its unit is put back, and it runs as before; the first is not concerned"
+    assert b"--host 0.0.0.0" in server.get(f"/etc/systemd/system/{EMBED}")
+
+    server.put(OWN_SETTINGS, b'{"load_seconds": 1}')
+    with operator.start() as typed:
+        operator.wait_for(began("run", "systemctl restart", EMBED))
+        operator.kill_run()
+        typed.end()
+    operator.wait_until_idle()
+    document = operator.apply()
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    assert loopback(site) == [True, True]
+    proved = rows(document)
+    assert {f"{one}.{OTHER_NAME}" for one in ("tls.handshake", "tls.trusted", "api.models", "http.redirect")} <= set(
+        proved
+    )
+    assert document["endpoint"]["more"] == [{"base_url": f"https://{OTHER_NAME}/v1", "model": "embed"}]
+
+    root = site.lab.certificates.root
+    for name, key, model in ((DOMAIN, FIRST_KEY, "phi-4-mini"), (OTHER_NAME, OTHER_KEY, "embed")):
+        client = Client(operator, name, root)
+        assert client.models("/v1", key) == [model]
+        assert client.models("/v1", "wrong") == ["401"]
+        assert client.ask("/metrics", key)[0] == "404"
+    assert Client(operator, "other.example.test", root).ask("/v1/models", OTHER_KEY)[0] == "000"
+    logged = server.run(["cat", "/var/log/caddy/vllm-https.log"]).stdout
+    assert OTHER_NAME in logged and OTHER_KEY not in logged
+    again = operator.apply()
+    assert (again["exit_code"], again["changed"]) == (0, False)
+
+    assert_issued_for_both(site)
+
+    document = operator.ask("uninstall --yes --keep-bind")
+    assert (document["exit_code"], loopback(site)) == (0, [True, True])
+    assert Client(operator, DOMAIN, root).ports(8000, 8001, 443) != {8000: "open", 8001: "open", 443: "open"}
+
+
+def assert_issued_for_both(site: Site) -> None:
+    """Mode acme: a name that DNS does not know is refused before the CA is asked; then both get a certificate."""
+    operator = site.operator
+    site.name()
+    site.answer_acme()
+    answer(site)
+    document = operator.apply()
+    assert (document["exit_code"], document["changed"]) == (3, False)
+    assert [OTHER_NAME in said for said in findings(document, "blocked").values()] == [True]
+    site.lab.gate.names.set(OTHER_NAME, f"A {site.server.address}")
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    for name, key, model in ((DOMAIN, FIRST_KEY, "phi-4-mini"), (OTHER_NAME, OTHER_KEY, "embed")):
+        assert Client(operator, name, site.acme.issuing_root).models("/v1", key) == [model]
+    again = operator.apply()
+    assert (again["exit_code"], again["changed"]) == (0, False)

@@ -6,12 +6,14 @@ What is not described is an error: nothing is guessed.
 from __future__ import annotations
 
 import base64
+import functools
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .model import Output
+from .queries import show_units
 from .server import Address, DnsAnswer, FileState, Listener, Operator, Reach, Request, Response, Target
 
 # Stands for "no CA" in a described request.
@@ -72,7 +74,27 @@ class DescribedMachine:
         environment: Mapping[str, str] | None = None,
     ) -> Output:
         key = (tuple(argv), stdin.decode("utf-8", "replace"))
+        if key not in self.description.commands and (shown := self._shown(tuple(argv))) is not None:
+            return shown
         return self._answer(self.description.commands, key, f"command {list(argv)}")
+
+    def _shown(self, argv: tuple[str, ...]) -> Output | None:
+        """What `systemctl show` says of these units, where others were described together with them."""
+        names = argv[len(show_units()) :]
+        if argv != show_units(*names) or not set(names) <= self._units.keys():
+            return None
+        return Output(0, "\n".join(self._units[name] for name in names))
+
+    @functools.cached_property
+    def _units(self) -> dict[str, str]:
+        """What is described of each unit: one block a name, with a blank line between them."""
+        units: dict[str, str] = {}
+        for (argv, _), output in self.description.commands.items():
+            names = argv[len(show_units()) :]
+            blocks = [f"{block.strip()}\n" for block in output.out.split("\n\n")]
+            if argv == show_units(*names) and len(blocks) == len(names):
+                units |= dict(zip(names, blocks, strict=True))
+        return units
 
     def read(self, path: str) -> FileState | None:
         return self._answer(self.description.files, path, f"file {path}")

@@ -24,6 +24,7 @@ from wizard.answers_sections import (
     Caddy,
     Expected,
     Firewall,
+    Further,
     Preflight,
     Proxy,
     Section,
@@ -39,6 +40,7 @@ __all__ = [
     "AnswersError",
     "Caddy",
     "Firewall",
+    "Further",
     "Harden",
     "Preflight",
     "Proxy",
@@ -212,28 +214,37 @@ def _port_conflicts(ports: dict[yaml.Path, Any], firewall: dict[str, Any]) -> It
 
 def _model_conflicts(vllm: dict[str, Any], tls: dict[str, Any]) -> Iterator[Conflict]:
     """Services that share what each needs for itself; and one that clients could not find, or by two ways."""
+    internal = tls.get("mode") == "internal"
+    listed = tls.get("hosts") if internal else (tls.get("domain"),)
+    hosts = [_name(one) for one in listed] if isinstance(listed, tuple) else []
     for key, first, right in (
         ("unit", vllm.get("unit", "vllm.service"), "another service"),
         ("port", vllm.get("port"), "the port of this service"),
         ("path", None, "another path"),
-        ("host", tls.get("domain"), "another name, that leads to this server, too"),
+        ("host", None, "another name, that leads to this server, too"),
     ):
-        seen = [first]
-        for path, value in _of_more(vllm, key).items():
-            if value in (None, "auto"):
+        seen = hosts if key == "host" else [first]
+        for path, given in _of_more(vllm, key).items():
+            if given in (None, "auto"):
                 continue
+            value = _name(given) if key == "host" else given
             if value in seen:
                 yield Conflict(path, f"another of the services has {value}", right)
             seen.append(value)
-    hosts, auto = tls.get("hosts"), tls.get("mode") == "internal"
     paths = _of_more(vllm, "path")
     for path, host in _of_more(vllm, "host").items():
-        if auto and isinstance(hosts, tuple) and host in hosts:
-            yield Conflict(path, f"{host} is one of tls.hosts, where the first service is", "a name of its own")
         both = (host is not None) + (paths[*path[:-1], "path"] is not None)
         if both != 1:
             message = "it has a path and a host" if both else "it has neither a path nor a host"
             yield Conflict(path[:-1], message, "one of them, such as path: embed")
+
+
+def _name(given: Any) -> Any:
+    """A host as it will be compared; what is none stays as it is."""
+    try:
+        return values.host(given) if isinstance(given, str) else given
+    except values.Wrong:
+        return given
 
 
 def _of_more(vllm: dict[str, Any], key: str) -> dict[yaml.Path, Any]:

@@ -95,7 +95,6 @@ def _site(look: Look, apis: list[Api], *, imported: bool, named: bool = False) -
     """`named`: of a further service, with the first one's log."""
     proxy, tls = look.answers.proxy, look.answers.tls
     hosts = _hosts(look)
-    logged = hosts if named else (*hosts, *(one.host for one in further(look) if one.host))
     return render(
         "site.caddy.j2",
         sites=", ".join(f"https://{url_host(host)}" for host in hosts),
@@ -106,7 +105,7 @@ def _site(look: Look, apis: list[Api], *, imported: bool, named: bool = False) -
         named=named,
         access_log=proxy.access_log,
         logger=LOGGER,
-        log_hosts=" ".join(dict.fromkeys(one for host in logged for one in (host, url_host(host)))),
+        log_hosts=" ".join(dict.fromkeys(one for host in hosts for one in (host, url_host(host)))),
         log_filter=_log_filter(),
         hsts=proxy.hsts,
         compression=" ".join(proxy.compression),

@@ -10,7 +10,7 @@ import pytest
 from tests.lab import Acme, Lab, ServerSpec
 from tests.lab.operator import Operator, began, changes_of, findings, in_words, rows, troubles
 from tests.lab.site import DOMAIN, Site
-from tests.lab.spec import CANARY, START_VLLM, VLLM_SERVICE, File
+from tests.lab.spec import CANARY, VLLM_SERVICE, File, more_vllm
 from tests.lab.test_uninstall import left
 
 pytestmark = pytest.mark.lab
@@ -21,21 +21,10 @@ EMBED = "vllm-embed.service"
 MORE = {"unit": EMBED, "path": "embed"}
 
 
-def second(name: str, port: int, key: str) -> dict[str, File]:
-    """The files of another service: its unit, launch script and env file."""
-    spec = ServerSpec(vllm_port=port, served_model_name=name, model=f"org/{name}")
-    unit = VLLM_SERVICE.replace("start-vllm.sh", f"start-{name}.sh").replace("vllm.env", f"{name}.env")
-    return {
-        f"/etc/systemd/system/vllm-{name}.service": File(unit.encode()),
-        f"/opt/vllm/start-{name}.sh": File(START_VLLM.format(spec=spec).encode(), 0o755),
-        f"/etc/vllm/{name}.env": File(f"VLLM_API_KEY={key}\n".encode(), 0o600),
-    }
-
-
 @pytest.fixture
 def operator(lab: Lab, attend: Any) -> Iterator[Operator]:
     """The operator of a server with two services, both of which the network can reach."""
-    known: Operator = attend(ServerSpec(files=second("embed", 8001, OTHER_KEY)))
+    known: Operator = attend(ServerSpec(files=more_vllm("embed", 8001, OTHER_KEY)))
     known.server.run(["systemctl", "enable", "--now", EMBED])
     known.server.wait_until_up()
     yield known
@@ -164,7 +153,7 @@ OWN_SETTINGS = "/etc/vllm-standin-embed.json"
 @pytest.fixture
 def site(lab: Lab, acme: Acme, attend: Any) -> Iterator[Site]:
     """A server with two services, each of whose units has vLLM's command itself."""
-    more = second("embed", 8001, OTHER_KEY)
+    more = more_vllm("embed", 8001, OTHER_KEY)
     first = VLLM_SERVICE.replace("ExecStart=/opt/vllm/start-vllm.sh", IN_UNIT.format("phi-4-mini", 8000))
     unit = f"/etc/systemd/system/{EMBED}"
     text = more[unit].content.decode().replace(f"ExecStart={EMBED_SCRIPT}", IN_UNIT.format("embed", 8001))

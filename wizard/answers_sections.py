@@ -148,7 +148,7 @@ class Vllm(Service):
         tuple[Further, ...], Expected("a list of services, each with its unit, and a path or a host of its own")
     ] = Field(
         default=(),
-        description="more services with vLLM on this server, each with unit, and path or host",
+        description="more services, each with its unit, and path or host",
         examples=[[{"unit": "vllm-embed.service", "path": "embed"}]],
     )
 

@@ -9,9 +9,11 @@ import re
 import pytest
 
 from tests.servers import scenario
+from tests.servers.gateway import DescribedGateway
 from tests.unit.altered import SCRIPT, findings, with_answers, with_files, with_listeners, with_new_command
+from tests.unit.test_plain import ENTER, walk
 from wizard import checked
-from wizard.answers import load
+from wizard.answers import Vllm, dump, load
 from wizard.caddyfile import render_caddyfile, render_site
 from wizard.clients import checks, summarize, text
 from wizard.endpoint import base_url, endpoint_host, find_hosts
@@ -317,3 +319,14 @@ def test_claim_is_not_made_where_it_fails_for_a_further_service() -> None:
     assert all(ok for ok, _ in checks(document(), "internal"))
     assert (True, "port 8000 and 8001 closed, proved by packets") in checks(document(), "internal")
     assert (False, "no 401 without a key") in checks(document("api.unauthorized.embed"), "internal")
+
+
+def test_wizard_offers_the_second_service_and_names_its_address_at_the_end() -> None:
+    known = scenario.load("several-services")
+    answers = dump(load(known.description.answers).model_copy(update={"vllm": Vllm()})).encode()
+    server = dataclasses.replace(known, description=dataclasses.replace(known.description, answers=answers))
+    gateway = DescribedGateway(server, rows=scenario.load("several-services-finished").tested())
+    code, shown = walk(gateway, ENTER, "1", *[ENTER] * 12, "y", *[ENTER] * 3)
+    assert "1  yes  vllm-embed.service as embed" in shown
+    assert [draft.data["vllm"] for draft in gateway.started] == [{"more": [{"unit": EMBED, "path": "embed"}]}]
+    assert code == 0 and "/embed/v1\n\nModel   embed\n" in shown

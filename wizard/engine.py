@@ -35,6 +35,7 @@ from .server import FileState, Operator, Server
 
 if TYPE_CHECKING:
     from .answers import Answers
+    from .archive import Archive
 
 
 # After its actions a step looks again, and does what only then showed; what still shows after that is a failure.
@@ -46,6 +47,7 @@ class Look:
     """What a step is given: the server, the answers, where the operator sits, what is ours, and the secrets' mask.
 
     `prefix` is what a client's paths begin with, before /v1, where the answers are those of a further service.
+    `archive` is what a restore brings back, where one is under way, or was cut off.
     """
 
     server: Server
@@ -53,6 +55,7 @@ class Look:
     operator: Operator | None = None
     owned: Owned = field(default_factory=Owned)
     mask: Mask = field(default_factory=Mask)
+    archive: Archive | None = None
     prefix: str = ""
 
 
@@ -155,9 +158,9 @@ def compose(findings: Iterable[Finding]) -> tuple[Action, ...]:
     composed: list[Action] = []
     for number, action in enumerate(actions):
         composed.append(action)
-        # What comes before a telling that is due is due as well: systemd reads a unit before it restarts it.
-        due = [place for place, then in enumerate(action.then) if last[then.argv] == number]
-        composed.extend(told(then, action) for then in action.then[: max(due, default=-1) + 1])
+        due = [last[then.argv] == number for then in action.then]
+        # What an action has told first (systemd, that a unit has changed) is told before what follows it, each time.
+        composed.extend(told(then, action) for at, then in enumerate(action.then) if any(due[at:]))
     return tuple(composed)
 
 

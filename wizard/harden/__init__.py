@@ -6,6 +6,6 @@ from collections.abc import Callable, Iterator
 
 from ..engine import Look
 from ..model import Finding
-from . import requests
+from . import admin, requests, sandbox
 
-PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (requests.check,)
+PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (requests.check, sandbox.check, admin.check)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Acme, Lab, ServerSpec
+from tests.lab import Acme, Lab, Server, ServerSpec
 from tests.lab.operator import Operator, began, changes_of, findings, in_words, rows, troubles
 from tests.lab.site import DOMAIN, Site
+from tests.lab.space import Deadline
 from tests.lab.spec import CANARY, VLLM_SERVICE, File, more_vllm
 from tests.lab.test_uninstall import left
 
@@ -21,12 +22,20 @@ EMBED = "vllm-embed.service"
 MORE = {"unit": EMBED, "path": "embed"}
 
 
+def start_second(server: Server) -> None:
+    """The second service enabled and started anew; returns when it listens."""
+    server.run(["systemctl", "enable", EMBED])
+    server.run(["systemctl", "restart", EMBED])
+    until = Deadline("the second service to listen", 30)
+    while 8001 not in server.listening():
+        until.tick()
+
+
 @pytest.fixture
 def operator(lab: Lab, attend: Any) -> Iterator[Operator]:
     """The operator of a server with two services, both of which the network can reach."""
     known: Operator = attend(ServerSpec(files=more_vllm("embed", 8001, OTHER_KEY)))
-    known.server.run(["systemctl", "enable", "--now", EMBED])
-    known.server.wait_until_up()
+    start_second(known.server)
     yield known
 
 
@@ -118,8 +127,7 @@ def test_two_services_are_closed_and_each_served_under_its_own_address(operator:
     assert (again["exit_code"], again["changed"], changes_of(again)) == (0, False, [])
 
     server.run(["sed", "-i", "s/--host 127.0.0.1/--host 0.0.0.0/", EMBED_SCRIPT])
-    server.run(["systemctl", "restart", EMBED])
-    server.wait_until_up()
+    start_second(server)
     status_ = operator.ask("status")
     assert status_["exit_code"] == 1
     assert {"bind.launch_script", "bind.listener"} <= set(findings(status_, "drift"))
@@ -161,8 +169,7 @@ def site(lab: Lab, acme: Acme, attend: Any) -> Iterator[Site]:
     more |= {"/etc/systemd/system/vllm.service": File(first.encode()), unit: File(text.encode())}
     more[OWN_SETTINGS] = File(b'{"fail": "loopback"}')
     operator: Operator = attend(ServerSpec(files=more, guide_packages=True))
-    operator.server.run(["systemctl", "enable", "--now", EMBED])
-    operator.server.wait_until_up()
+    start_second(operator.server)
     yield Site(lab, acme, operator)
 
 

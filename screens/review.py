@@ -120,7 +120,7 @@ class ReviewPage(Page):
         if not seen.changes:
             return Content.assemble(("✓ ", "$success"), "Nothing to do: this server is as it should be.")
         impact = TOTALS[str(seen.impact)]
-        where = f"Clients will use {seen.base_url}"
+        where = f"Clients will use {', '.join((seen.base_url, *(url for _, url in seen.more)))}"
         return stacked([*wrapped(impact, width, "bold"), *wrapped(where, width), *wrapped(OPEN, width, "dim")])
 
     def _in_the_way(self, seen: Seen, width: int) -> Iterator[Content]:

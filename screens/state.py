@@ -69,7 +69,7 @@ class StatePage(Page):
             failed = [row for row in wizard.rows if row["ok"] is False]
             good = "✓ Healthy: all is as it should be." if not failed else "✗ The final test fails:"
             yield Content.styled(good, "bold $success" if not failed else "bold $error")
-            yield Content(f"  {seen.base_url}")
+            yield from (Content(f"  {url}") for url in (seen.base_url, *(url for _, url in seen.more)))
             yield Content("")
             yield from row_lines(wizard.rows, width)
         else:

@@ -59,7 +59,12 @@ class SummaryPage(Page):
 
     def _endpoint(self, width: int, height: int) -> Content:
         model = f"    model  {self.summary.model}"
-        return Content.assemble("  ", (clean(self.summary.base_url), "bold $accent"), fit(model, width))
+        first = Content.assemble("  ", (clean(self.summary.base_url), "bold $accent"), fit(model, width))
+        more = [
+            Content.assemble("  ", (clean(url), "bold $accent"), fit(f"    model  {model}", width))
+            for url, model, _ in self.summary.more
+        ]
+        return stacked([first, *more]) if more else first
 
     def _checks(self, width: int, height: int) -> Content:
         lines = []

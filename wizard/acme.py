@@ -105,6 +105,17 @@ def check_before(look: Look) -> Iterator[Finding]:
     yield from check_challenge(look)
 
 
+def check_name(look: Look) -> Iterator[Finding]:
+    """DNS for one more name, whose CA and clock are the same."""
+    from .dns import check_dns
+
+    tls = look.answers.tls
+    level = Level.WARN if not_after(look) is not None else Level.BLOCKED
+    directory = directory_of(look.server.fetch(tls.acme_directory, DIRECTORY_TIMEOUT_S, tls.acme_ca_file))
+    identities = tuple(str(one) for one in (directory or {}).get("meta", {}).get("caaIdentities", ()))
+    yield from check_dns(look, tls.domain or "", identities, level=level)
+
+
 def directory_of(response: Response) -> dict[str, Any] | None:
     """The ACME directory (RFC 8555 7.1.1), or None where the answer is none."""
     try:

@@ -24,6 +24,7 @@ from wizard.answers_sections import (
     Caddy,
     Expected,
     Firewall,
+    Further,
     Preflight,
     Proxy,
     Section,
@@ -39,6 +40,7 @@ __all__ = [
     "AnswersError",
     "Caddy",
     "Firewall",
+    "Further",
     "Harden",
     "Preflight",
     "Proxy",
@@ -173,7 +175,9 @@ def unused(answers: Answers) -> tuple[str, ...]:
 def conflicts(data: Any) -> Iterator[Conflict]:
     """What cannot be together. Takes any data, right or not, so that one error hides no other."""
     yield from _mode_conflicts(_section(data, "tls"))
-    yield from _port_conflicts(_section(data, "vllm").get("port"), _section(data, "firewall"))
+    vllm, firewall = _section(data, "vllm"), _section(data, "firewall")
+    yield from _port_conflicts({("vllm", "port"): vllm.get("port"), **_of_more(vllm, "port")}, firewall)
+    yield from _model_conflicts(vllm, _section(data, "tls"))
 
 
 def _mode_conflicts(tls: dict[str, Any]) -> Iterator[Conflict]:
@@ -188,19 +192,66 @@ def _mode_conflicts(tls: dict[str, Any]) -> Iterator[Conflict]:
         yield Conflict(("tls", "private_key"), message, "two files: one with the chain, one with the key")
 
 
-def _port_conflicts(vllm: Any, firewall: dict[str, Any]) -> Iterator[Conflict]:
+def _port_conflicts(ports: dict[yaml.Path, Any], firewall: dict[str, Any]) -> Iterator[Conflict]:
+    """`ports` are those of vLLM's services, by their keys."""
     ssh, allow = firewall.get("ssh_ports"), firewall.get("allow")
-    if isinstance(ssh, tuple) and isinstance(vllm, int) and vllm in ssh:
-        yield Conflict(("vllm", "port"), f"port {vllm} is also an SSH port", "the port of vLLM")
+    for path, port in ports.items():
+        if isinstance(ssh, tuple) and isinstance(port, int) and port in ssh:
+            yield Conflict(path, f"port {port} is also an SSH port", "the port of vLLM")
     if not isinstance(allow, tuple):
         return
     if firewall.get("manage") is False and allow:
         message = "rules cannot be made in a firewall that is not managed"
         yield Conflict(("firewall", "allow"), message, "firewall.manage: true, or no rules")
     for number, rule in enumerate(allow):
-        if isinstance(rule, dict) and rule.get("protocol", "tcp") == "tcp" and _covers(rule.get("port"), vllm):
-            message = f"this rule lets others reach vLLM's own port {vllm} around the proxy"
-            yield Conflict(("firewall", "allow", number, "port"), message, "no rule for that port")
+        if not isinstance(rule, dict) or rule.get("protocol", "tcp") != "tcp":
+            continue
+        for port in ports.values():
+            if _covers(rule.get("port"), port):
+                message = f"this rule lets others reach vLLM's own port {port} around the proxy"
+                yield Conflict(("firewall", "allow", number, "port"), message, "no rule for that port")
+
+
+def _model_conflicts(vllm: dict[str, Any], tls: dict[str, Any]) -> Iterator[Conflict]:
+    """Services that share what each needs for itself; and one that clients could not find, or by two ways."""
+    internal = tls.get("mode") == "internal"
+    listed = tls.get("hosts") if internal else (tls.get("domain"),)
+    hosts = [_name(one) for one in listed] if isinstance(listed, tuple) else []
+    for key, first, right in (
+        ("unit", vllm.get("unit", "vllm.service"), "another service"),
+        ("port", vllm.get("port"), "the port of this service"),
+        ("path", None, "another path"),
+        ("host", None, "another name, that leads to this server, too"),
+    ):
+        seen = hosts if key == "host" else [first]
+        for path, given in _of_more(vllm, key).items():
+            if given in (None, "auto"):
+                continue
+            value = _name(given) if key == "host" else given
+            if value in seen:
+                yield Conflict(path, f"another of the services has {value}", right)
+            seen.append(value)
+    paths = _of_more(vllm, "path")
+    for path, host in _of_more(vllm, "host").items():
+        both = (host is not None) + (paths[*path[:-1], "path"] is not None)
+        if both != 1:
+            message = "it has a path and a host" if both else "it has neither a path nor a host"
+            yield Conflict(path[:-1], message, "one of them, such as path: embed")
+
+
+def _name(given: Any) -> Any:
+    """A host as it will be compared; what is none stays as it is."""
+    try:
+        return values.host(given) if isinstance(given, str) else given
+    except values.Wrong:
+        return given
+
+
+def _of_more(vllm: dict[str, Any], key: str) -> dict[yaml.Path, Any]:
+    """A key of each further service, by its place."""
+    more = vllm.get("more")
+    items = enumerate(more) if isinstance(more, tuple) else ()
+    return {("vllm", "more", number, key): one.get(key) for number, one in items if isinstance(one, dict)}
 
 
 def _covers(ports: Any, port: Any) -> bool:

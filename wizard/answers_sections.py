@@ -68,6 +68,11 @@ Duration = Annotated[str, AfterValidator(values.duration), same("1s to 24h, such
 PortRange = Annotated[str, AfterValidator(values.port_range), same("a range such as 6000:6010", values.PORT_RANGE)]
 Domain = Annotated[str, AfterValidator(values.domain), same("one full name", values.DOMAIN)]
 Host = Annotated[str, AfterValidator(values.host), same("a name or an IP address", values.HOST)]
+Name = Annotated[str, AfterValidator(values.hostname), same("a name", values.HOST)]
+Segment = Annotated[str, AfterValidator(values.segment), same("one part of a path", values.SEGMENT)]
+Unit = Annotated[
+    str, AfterValidator(values.unit), same("", values.UNIT), Expected("the name of a service, such as vllm.service")
+]
 Address = Annotated[str, AfterValidator(values.public_address), same("an IP address", values.ADDRESS)]
 FindingKey = Annotated[str, AfterValidator(values.finding), same("a finding's key", values.FINDING)]
 Once = AfterValidator(_distinct)
@@ -94,15 +99,10 @@ class Preflight(Section):
     )
 
 
-class Vllm(Section):
-    """The service that is secured, as it is installed now."""
+class Service(Section):
+    """A service that runs vLLM, as it is installed now."""
 
-    unit: Annotated[
-        str,
-        AfterValidator(values.unit),
-        same("", values.UNIT),
-        Expected("the name of a service, such as vllm.service"),
-    ] = Field(default="vllm.service", description="the systemd unit that runs vLLM")
+    unit: Unit = Field(default="vllm.service", description="the systemd unit that runs vLLM")
     launch_script: Annotated[Path | Auto, Expected("auto, or an absolute path")] = Field(
         default="auto",
         description="auto: from the unit's ExecStart",
@@ -120,6 +120,36 @@ class Vllm(Section):
     )
     ready_timeout: Annotated[int, Expected("a number of seconds from 1 to 86400")] = Field(
         default=900, ge=1, le=86400, description="seconds to wait for the model to load"
+    )
+
+
+class Further(Service):
+    """One more service that runs vLLM, found by clients under a path or a name of its own."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": [key], "properties": {key: {"type": "string"}}} for key in ("path", "host")]
+        }
+    )
+
+    unit: Unit = Field(description="its systemd unit", examples=["vllm-embed.service"])
+    path: Annotated[Segment | None, Expected("null, or one word such as embed")] = Field(
+        default=None, description="served at https://HOST/PATH/v1", examples=["embed"]
+    )
+    host: Annotated[Name | None, Expected("null, or a name such as embed.example.com")] = Field(
+        default=None, description="or at https://NAME/v1", examples=["embed.example.com"]
+    )
+
+
+class Vllm(Service):
+    """The service that is secured, as it is installed now."""
+
+    more: Annotated[
+        tuple[Further, ...], Expected("a list of services, each with its unit, and a path or a host of its own")
+    ] = Field(
+        default=(),
+        description="more services, each with its unit, and path or host",
+        examples=[[{"unit": "vllm-embed.service", "path": "embed"}]],
     )
 
 

@@ -27,6 +27,7 @@ HOST = r"^[^\s/*@_\[\]]+$"
 NETWORK = r"^(any|[0-9A-Fa-f:.]+(/[0-9]{1,3})?)$"
 NETWORK_ALONE = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"
 ADDRESS = r"^[0-9A-Fa-f:.]+$"
+SEGMENT = r"^(?!v[0-9]+$)[a-z0-9][a-z0-9_-]{0,62}$"
 SIZE = r"^[1-9][0-9]{0,5}(KB|MB|GB)$"
 LINE = r"^(?=\S)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]*(?<=\S)$"
 PROMPT = r"^(?=[\s\S]*\S)[^\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]+$"
@@ -224,6 +225,12 @@ def network(text: str) -> str:
     """An address, or a network without host bits."""
     matching(NETWORK_ALONE, text, f"{quoted(text)} is neither a network nor an address")
     return source(text)
+
+
+def segment(text: str) -> str:
+    """One part of a path, before /v1."""
+    what = "this cannot be told from /v1 itself" if re.fullmatch(r"v[0-9]+", text) else ""
+    return matching(SEGMENT, text, what or f"{quoted(text)} is not one part of a path", "one word such as embed")
 
 
 def size(text: str) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .endpoint import find_hosts, url_host
 from .engine import Look
 from .hardening import allowed, chosen
+from .models import Model, further
 from .parse.account import Account, read_account
 from .parse.caddy_admin import DEFAULT_ADMIN
 from .paths import ADMIN_SOCKET
 from .render import render
+from .vllm import find_vllm
 
 # What every Caddyfile of ours begins with.
 HEADING = "# Made by vllm-https-setup"
@@ -22,6 +26,15 @@ CERTIFICATE, KEY = f"{CERTIFICATES}/certificate.pem", f"{CERTIFICATES}/key.pem"
 ACCOUNT_KEY = f"{CERTIFICATES}/account.key"
 # A key takes 100 bytes of a head, a cookie of others' 4 KB; 100 MB within 5 minutes is 3 Mbit/s.
 SLOW_CLIENTS = {"head_size": "16KB", "head": "10s", "body": "5m"}
+
+
+@dataclass(frozen=True)
+class Api:
+    """What of a site is one service's: the paths that begin with `prefix`/v1."""
+
+    prefix: str
+    upstream: str
+    unit: str
 
 
 def is_packaged(text: str) -> bool:
@@ -69,16 +82,32 @@ def render_catch_all(look: Look, *, imported: bool = False) -> str:
 
 
 def render_site(look: Look, upstream: str, *, imported: bool = False) -> str:
-    """Our site alone, without global options; `imported` into another's Caddyfile, it sees to its logs by itself."""
+    """Our sites alone, without global options; `imported` into another's Caddyfile, they see to their logs by
+    themselves. Services with a path of their own are in the first one, with the operator's additions; one that has a
+    name of its own is a site."""
+    more = further(look)
+    first = Api("", upstream, look.answers.vllm.unit)
+    sites = [_site(look, [first, *(_api(one) for one in more if not one.host)], imported=imported)]
+    sites += [_site(one.look, [_api(one)], imported=imported, named=True) for one in more if one.host]
+    return "\n".join(sites)
+
+
+def _api(model: Model) -> Api:
+    return Api(model.look.prefix, find_vllm(model.look).upstream, model.unit)
+
+
+def _site(look: Look, apis: list[Api], *, imported: bool, named: bool = False) -> str:
+    """`named`: of a further service, with the first one's log."""
     proxy, tls = look.answers.proxy, look.answers.tls
-    hosts = find_hosts(look) if tls.mode == "internal" else (tls.domain or "",)
+    hosts = _hosts(look)
     return render(
         "site.caddy.j2",
         sites=", ".join(f"https://{url_host(host)}" for host in hosts),
         http_site=f"http://{tls.domain}" if serves_http(look) else "",
         tls=_tls(look),
-        upstream=upstream,
+        apis=apis,
         imported=imported,
+        named=named,
         access_log=proxy.access_log,
         logger=LOGGER,
         log_hosts=" ".join(dict.fromkeys(one for host in hosts for one in (host, url_host(host)))),
@@ -87,13 +116,18 @@ def render_site(look: Look, upstream: str, *, imported: bool = False) -> str:
         compression=" ".join(proxy.compression),
         read_timeout=proxy.read_timeout,
         write_timeout=proxy.write_timeout,
-        additions=ADDITIONS,
+        additions="" if named else ADDITIONS,
         errors=_errors(),
         allowed=" ".join(allowed(look)),
         lora_loading=look.answers.harden.lora_loading,
         max_body=chosen(look.answers, "max_body"),
         max_requests=chosen(look.answers, "max_requests"),
     )
+
+
+def _hosts(look: Look) -> tuple[str, ...]:
+    """What a site answers to."""
+    return find_hosts(look) if look.answers.tls.mode == "internal" else (look.answers.tls.domain or "",)
 
 
 def _tls(look: Look) -> str:

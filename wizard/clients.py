@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 ENV_FILE = "/etc/vllm/vllm.env"  # the guide's; for a document that does not say where the key was found
 ROOT = "root.crt"
+LAUNCHED = "preflight.launch_script"
 PROMPT = "Say hello in French"
 # How each system, or program, is told to trust the root certificate that lies in its working directory.
 TRUST = (
@@ -34,7 +35,8 @@ TRUST = (
 
 @dataclass(frozen=True)
 class Summary:
-    """`fetch_root` and `trust` are empty where clients trust the certificate anyway (modes acme and custom)."""
+    """`fetch_root` and `trust` are empty where clients trust the certificate anyway (modes acme and custom). `more`
+    are further services: base URL, model, and how its key is shown."""
 
     base_url: str
     model: str
@@ -47,6 +49,7 @@ class Summary:
     trust: tuple[tuple[str, str], ...]
     undo: str
     log: str
+    more: tuple[tuple[str, str, str], ...] = ()
 
 
 def summarize(document: Document, answers: Answers, *, env_file: str = "", user: str = "USER") -> Summary:
@@ -63,12 +66,25 @@ def summarize(document: Document, answers: Answers, *, env_file: str = "", user:
         curl=_curl(base_url, model, root=ca_file is not None, embeds=embeds),
         python=_python(base_url, model, root=ca_file is not None, embeds=embeds),
         laptop=" ".join(_curl_words(f"{base_url}/models", root=ca_file is not None)),
-        key_command=f"sudo grep VLLM_API_KEY {shlex.quote(_plain(key_file))}",
+        key_command=_show_key(key_file),
         fetch_root=_fetch(document, ca_file, user) if ca_file else "",
         trust=TRUST if ca_file else (),
         undo=f"sudo {NAME} rollback",
         log=document["log_path"] or "",
+        more=tuple(_more(document, answers)),
     )
+
+
+def _show_key(file: str) -> str:
+    return f"sudo grep VLLM_API_KEY {shlex.quote(_plain(file))}"
+
+
+def _more(document: Document, answers: Answers) -> Iterator[tuple[str, str, str]]:
+    """Further services; where the key of one is was found by its unit."""
+    for one, service in zip(document["endpoint"].get("more", ()), answers.vllm.more, strict=False):
+        found = _evidence(document, "preflight.api_key", unit=service.unit).get("env_file", ENV_FILE)
+        file = service.env_file if service.env_file != "auto" else str(found)
+        yield one["base_url"], _plain(one["model"] or "MODEL"), _show_key(file)
 
 
 def _plain(name: str) -> str:
@@ -76,9 +92,11 @@ def _plain(name: str) -> str:
     return "".join(one for one in strip_control(name) if one.isprintable())
 
 
-def _evidence(document: Document, key: str) -> dict[str, Any]:
+def _evidence(document: Document, key: str, **has: str) -> dict[str, Any]:
+    """Of the first finding with this key, and with this in its evidence."""
     findings = (finding for step in document["steps"] for finding in step["findings"])
-    return next((dict(one["evidence"]) for one in findings if one["key"] == key), {})
+    found = (dict(one["evidence"]) for one in findings if one["key"] == key)
+    return next((one for one in found if has.items() <= one.items()), {})
 
 
 def _detail(document: Document, row: str) -> str:
@@ -164,6 +182,10 @@ def _lines(summary: Summary) -> Iterator[str]:
     yield from ("Your API is at", "", f"    {summary.base_url}", "")
     yield f"Model   {summary.model}"
     yield f"Key     {summary.key_command}"
+    for base_url, model, key_command in summary.more:
+        yield from ("", f"    {base_url}", "", f"Model   {model}", f"Key     {key_command}")
+    if summary.more:
+        yield ""
     if summary.log:
         yield f"Log     {summary.log}"
     yield f"Undo    {summary.undo}"
@@ -189,8 +211,9 @@ def checks(document: Document, mode: str) -> tuple[Check, ...]:
     A row that no claim speaks of is added where it failed: a failure is never left out.
     """
     rows: dict[str, Document] = {row["id"]: row for row in document["tests"]}
-    port = _evidence(document, "preflight.launch_script").get("port")
-    closed = f"port {port}" if port else "vLLM's port"
+    launched = [one for step in document["steps"] for one in step["findings"] if one["key"] == LAUNCHED]
+    ports = [str(one["evidence"]["port"]) for one in launched if "port" in one["evidence"]]
+    closed = f"port {' and '.join(ports)}" if ports else "vLLM's port"
     renews = "renewed files are taken up" if mode == "custom" else "renews itself"
     # Where it was too short to tell, or the model has none, nothing is claimed of streaming.
     streams = rows.get("api.stream", {}).get("ok")
@@ -205,11 +228,16 @@ def checks(document: Document, mode: str) -> tuple[Check, ...]:
     )
     found: list[Check] = []
     for names, claim, otherwise in claims:
-        ok = _all([rows[name]["ok"] for name in names if name in rows])
+        ok = _all([row["ok"] for one, row in rows.items() if of_any(one, names)])
         found.append((ok, {True: claim, False: otherwise, None: f"not tried: {claim}"}[ok]))
     known = {name for names, _, _ in claims for name in names}
-    left = [row for name, row in rows.items() if name not in known and row["ok"] is False]
+    left = [row for name, row in rows.items() if not of_any(name, known) and row["ok"] is False]
     return (*found, *((False, f"{row['id']}: {row['detail']}") for row in left))
+
+
+def of_any(name: str, names: Iterable[str]) -> bool:
+    """Whether it is one of these rows, or that row of a further service."""
+    return any(name == one or name.startswith(f"{one}.") for one in names)
 
 
 def _all(found: list[bool | None]) -> bool | None:

@@ -68,6 +68,11 @@ def read(look: Look) -> tuple[Pair | None, list[Finding]]:
     return (None if any(one.level is Level.BLOCKED for one in found) else pair), found
 
 
+def check_name(look: Look) -> Iterator[Finding]:
+    """Whether the certificate is for one more name, too; all else of it is judged for the first."""
+    yield from (one for one in read(look)[1] if one.evidence.get("code") == "wrong_name")
+
+
 def finding_of(flaw: Flaw) -> Finding:
     level = Level.BLOCKED if flaw.severity == "blocked" else Level.WARN
     key = "tls.certificate_refused" if level is Level.BLOCKED else "tls.certificate_doubtful"

@@ -18,7 +18,8 @@ def find_hosts(look: Look) -> tuple[str, ...]:
         return tuple(look.answers.tls.hosts)
     usable = [one for one in look.server.addresses() if not INNER_INTERFACES.match(one.interface)]
     usable.sort(key=lambda one: (":" in one.address, not one.primary))
-    names = [name.lower() for name in _names(look) if NAME.match(name.lower())]
+    others = {one.host for one in look.answers.vllm.more}
+    names = [name.lower() for name in _names(look) if NAME.match(name.lower()) and name.lower() not in others]
     return tuple(dict.fromkeys([one.address for one in usable] + names))
 
 
@@ -45,7 +46,7 @@ def ask_endpoint(address: str, host: str, path: str, ca_file: str | None) -> Req
 def base_url(look: Look) -> str:
     """What a client is configured with; "" where no host is known."""
     host = endpoint_host(look)
-    return f"https://{url_host(host)}/v1" if host else ""
+    return f"https://{url_host(host)}{look.prefix}/v1" if host else ""
 
 
 def endpoint_host(look: Look) -> str:

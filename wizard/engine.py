@@ -46,6 +46,7 @@ MOST_LOOKS = 3
 class Look:
     """What a step is given: the server, the answers, where the operator sits, what is ours, and the secrets' mask.
 
+    `prefix` is what a client's paths begin with, before /v1, where the answers are those of a further service.
     `archive` is what a restore brings back, where one is under way, or was cut off.
     """
 
@@ -55,6 +56,7 @@ class Look:
     owned: Owned = field(default_factory=Owned)
     mask: Mask = field(default_factory=Mask)
     archive: Archive | None = None
+    prefix: str = ""
 
 
 def no_questions(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
@@ -148,7 +150,7 @@ def applied(results: Iterable[StepResult]) -> tuple[StepReport, ...]:
 
 
 def compose(findings: Iterable[Finding]) -> tuple[Action, ...]:
-    """The findings' fixes in order, each once, and each service told once, after the last action that asked."""
+    """The findings' fixes in order, each once, and each service told after the last action that asked."""
     actions: list[Action] = []
     for finding in findings:
         actions.extend(action for action in finding.fix if action not in actions)

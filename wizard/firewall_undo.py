@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from .engine import Look
 from .model import Action, RuleIs, Run, SetupError
+from .models import models
 from .parse.ufw import UfwRule
 from .rules import LETS_IN, Rules, is_rule, read_opening, said
 from .safety import arm, forget, prove_and_disarm
@@ -83,7 +84,7 @@ def _is_standing(firewall: Firewall, undo: Run) -> bool:
 def _is_vllm_behind(look: Look) -> bool:
     """Whether vLLM listens on anything that a firewall is needed for."""
     try:
-        return bool(find_vllm(look).exposed)
+        return any(find_vllm(model.look).exposed for model in models(look))
     except SetupError:
         return False
 

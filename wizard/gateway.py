@@ -50,11 +50,15 @@ class SeenStep:
 
 @dataclass(frozen=True)
 class Seen:
-    """The server looked at with a draft: what each step found and would do, and what the answers still lack."""
+    """The server looked at with a draft: what each step found and would do, and what the answers still lack.
+
+    `more` are further services that would be served: the name of each, and its base URL.
+    """
 
     steps: tuple[SeenStep, ...] = ()
     problems: tuple[AnswerProblem, ...] = ()
     base_url: str = ""
+    more: tuple[tuple[str, str], ...] = ()
     results: tuple[StepResult, ...] = field(default=(), repr=False)
 
     def step(self, name: str) -> SeenStep | None:
@@ -75,14 +79,16 @@ class Seen:
 
     def document(self, draft: Draft, rows: list[Document]) -> Document:
         """What a report says of the endpoint and the steps, where no run was needed."""
-        model = next((row["detail"].removeprefix("200; lists ") for row in rows if row["id"] == "api.models"), None)
+        listed = {row["id"]: row["detail"].removeprefix("200; lists ") for row in rows}
+        more = [{"base_url": url, "model": listed.get(f"api.models.{name}")} for name, url in self.more]
         internal = draft.value("tls.mode") == "internal"
         return {
             "steps": [one.report for one in self.steps],
             "endpoint": {
                 "base_url": self.base_url,
-                "model": model,
+                "model": listed.get("api.models"),
                 "ca_file": paths.ROOT_CERTIFICATE if internal else None,
+                **({"more": more} if more else {}),
             },
             "log_path": None,
         }
@@ -312,7 +318,11 @@ def look_at(session: View, draft: Draft, tell: Callable[[SeenStep], None]) -> Se
         results.append(result)
         seen.append(SeenStep(result.step, document, asked))
         tell(seen[-1])
-    return Seen(tuple(seen), problems, session.endpoint().base_url, tuple(results))
+    from .models import further
+
+    endpoint, names = session.endpoint(), [one.name for one in further(session.look)]
+    more = tuple(zip(names, (one.base_url for one in endpoint.more), strict=True))
+    return Seen(tuple(seen), problems, endpoint.base_url, more, tuple(results))
 
 
 def prove_all(session: View, tell: Callable[[Document], None]) -> list[Document]:

@@ -400,10 +400,23 @@ class StepReport:
 
 
 @dataclass(frozen=True)
+class Served:
+    """What clients of a further service are configured with."""
+
+    base_url: str
+    model: str | None
+
+
+@dataclass(frozen=True)
 class Endpoint:
     base_url: str
     model: str | None
     ca_file: str | None
+    more: tuple[Served, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"base_url": self.base_url, "model": self.model, "ca_file": self.ca_file}
+        return {**found, "more": [vars(one) for one in self.more]} if self.more else found
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def document_of(report: Report, mask: Mask) -> Document:
         "failed": report.failed,
         "steps": [step_document(step) for step in report.steps],
         "tests": [row_document(row) for row in report.tests],
-        "endpoint": None if report.endpoint is None else vars(report.endpoint),
+        "endpoint": None if report.endpoint is None else report.endpoint.as_json(),
         "errors": list(report.errors),
         "warnings": list(report.warnings),
         "log_path": report.log_path,
@@ -169,6 +169,8 @@ class Text:
             yield f"Endpoint  {endpoint['base_url']}"
             if endpoint["model"]:
                 yield f"Model     {endpoint['model']}"
+            for one in endpoint.get("more", ()):
+                yield f"          {one['base_url']}  {one['model'] or ''}".rstrip()
             if endpoint["ca_file"]:
                 yield f"Root      {endpoint['ca_file']}: copy it to clients; curl --cacert root.crt …"
         if document["log_path"]:

@@ -22,6 +22,7 @@ from .engine import Look, Step, StepResult, Watcher, perform_all, show
 from .existing import IMPORT, lines_of, without_import
 from .firewall_undo import guard
 from .model import Action, Remove, Run, SetupError, Status, Wait, Write
+from .models import models
 from .owned import sha256
 from .package_removal import Departure, find_departure, take_away
 from .parse.caddy_admin import admin_address
@@ -194,10 +195,11 @@ def _emptied(actions: Sequence[Action]) -> Iterator[Run]:
 
 def _waits(actions: Sequence[Action], look: Look) -> Iterator[Wait]:
     """vLLM that ran, and is restarted, is waited for: it may take minutes, and may fail."""
-    vllm = look.answers.vllm
-    if any(isinstance(one, Run) and one.argv == ("systemctl", "restart", vllm.unit) for one in actions):
-        what = "vLLM answers again"
-        yield Wait(what, "it was restarted with what was there before", vllm.ready_timeout, Readiness(look))
+    for model in models(look):
+        if any(isinstance(one, Run) and one.argv == ("systemctl", "restart", model.unit) for one in actions):
+            what = f"vLLM answers again{f' ({model.unit})' if model.name else ''}"
+            timeout = model.look.answers.vllm.ready_timeout
+            yield Wait(what, "it was restarted with what was there before", timeout, Readiness(model.look))
 
 
 # ── what stays as it is ──

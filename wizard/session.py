@@ -12,7 +12,8 @@ from .endpoint import base_url
 from .engine import Look, Step, StepResult, planned, prove, proved, walk, walk_each
 from .live import LiveServer
 from .mask import Mask
-from .model import Endpoint, Level, Report, Status, TestRow
+from .model import Endpoint, Level, Report, Served, Status, TestRow
+from .models import further
 from .overlay import Overlay
 from .owned import load_owned
 from .server import Operator
@@ -43,11 +44,10 @@ class View:
 
     def endpoint(self, rows: tuple[TestRow, ...] = ()) -> Endpoint:
         internal = self.look.answers.tls.mode == "internal"
-        model = next(
-            (row.detail.removeprefix("200; lists ") for row in rows if row.id == "api.models" and row.ok),
-            None,
-        )
-        return Endpoint(base_url(self.look), model, paths.ROOT_CERTIFICATE if internal else None)
+        listed = {row.id: row.detail.removeprefix("200; lists ") for row in rows if row.ok}
+        ca_file = paths.ROOT_CERTIFICATE if internal else None
+        more = tuple(Served(base_url(one.look), listed.get(f"api.models.{one.name}")) for one in further(self.look))
+        return Endpoint(base_url(self.look), listed.get("api.models"), ca_file, more)
 
 
 class Session(View):

@@ -81,8 +81,9 @@ class SimulatedMachine(DescribedMachine):
     def note(self, answers: Answers) -> None:
         """What was answered: there may be no file by these paths, and the certificate files are for this domain."""
         tls, vllm = answers.tls, answers.vllm
-        given = (tls.certificate, tls.private_key, tls.acme_ca_file, tls.eab_file, vllm.launch_script, vllm.env_file)
-        self.typed |= {path for path in given if path is not None and path != "auto"}
+        given = (tls.certificate, tls.private_key, tls.acme_ca_file, tls.eab_file)
+        of_services = [path for one in (vllm, *vllm.more) for path in (one.launch_script, one.env_file)]
+        self.typed |= {path for path in (*given, *of_services) if path is not None and path != "auto"}
         self.domain = tls.domain or self.domain
 
     def command(

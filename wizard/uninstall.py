@@ -105,7 +105,8 @@ def _remains(look: Look, wish: Wish, *, purged: bool) -> Iterator[Action]:
 
 
 def _issued(look: Look) -> tuple[str, ...]:
-    hosts = {*find_hosts(look), look.answers.tls.domain or ""} - {""}
+    more = {one.host or "" for one in look.answers.vllm.more}
+    hosts = {*find_hosts(look), look.answers.tls.domain or "", *more} - {""}
     found = [f"{ISSUED}/{ca}/{host}" for ca in look.server.names(ISSUED) for host in sorted(hosts)]
     return tuple(path for path in found if look.server.read(path) is not None)
 

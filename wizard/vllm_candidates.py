@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from .engine import Look
 from .model import Finding, Level
 from .parse.unit_files import exec_starts
-from .server import read_through
+from .server import Listener, read_through
 from .vllm import Vllm
 
 # In the order in which systemd prefers them.
@@ -18,8 +18,9 @@ OURS = re.compile(r"^vllm-https-setup")
 CONTAINERS = ("docker-proxy", "rootlessport", "conmon", "pasta", "containerd-shim")
 
 
-def check_missing(look: Look, vllm: Vllm) -> Finding:
-    name, found = vllm.unit.name, tuple(candidates(look))
+def check_missing(look: Look, vllm: Vllm, known: Collection[str] = ()) -> Finding:
+    """`known` are the units that are answered for already."""
+    name, found = vllm.unit.name, tuple(one for one in candidates(look) if one not in known)
     evidence = {"candidates": list(found)}
     key = "preflight.vllm_unit"
     if found:
@@ -62,6 +63,45 @@ def check_missing(look: Look, vllm: Vllm) -> Finding:
         remedy="name vLLM's unit in the answers (vllm.unit); systemctl list-units '*vllm*' shows candidates",
         evidence=evidence,
     )
+
+
+def check_others(look: Look, known: Collection[str]) -> Iterator[Finding]:
+    """Services with vLLM that run and that no answer names: nothing here speaks of them otherwise."""
+    listening: dict[str, list[Listener]] = {}
+    for one in look.server.listeners():
+        if one.unit.endswith(".service") and one.unit not in known and _runs_vllm(look, one):
+            listening.setdefault(one.unit, []).append(one)
+    for unit, listeners in listening.items():
+        named = path_for(unit, [one.path for one in look.answers.vllm.more])
+        add = f"vllm: {{more: [{{unit: {unit}, path: {named}}}]}}"
+        where = ", ".join(str(one) for one in listeners)
+        evidence = {"unit": unit, "path": named, "listeners": [str(one) for one in listeners]}
+        if all(one.is_loopback for one in listeners):
+            said = f"{unit} runs vLLM, too, for programs on this server alone ({where}); to serve it: {add}"
+            yield Finding("preflight.other_vllm", Level.INFO, said, evidence=evidence)
+            continue
+        said = f"{unit} runs vLLM, too ({where}): it is not bound to loopback here, and not served"
+        remedy = f"to serve it as well, add to the answers: {add}"
+        yield Finding("preflight.other_vllm", Level.WARN, said, remedy, evidence)
+
+
+def path_for(unit: str, taken: Collection[str | None]) -> str:
+    """What a service could be served under: of vllm-embed.service, embed."""
+    stem = re.sub(r"[^a-z0-9_-]+", "-", unit.removesuffix(".service").lower())
+    stem = re.sub(r"^vllm[-_]*|^[-_]+|[-_]+$", "", stem)[:40]
+    words = stem if stem and not re.fullmatch(r"v[0-9]+", stem) else f"model{stem}"
+    return next(one for one in (words, *(f"{words}-{number}" for number in range(2, 1000))) if one not in taken)
+
+
+def _runs_vllm(look: Look, listener: Listener) -> bool:
+    """By the name of its process; of Python, by what the unit's own file starts."""
+    program = listener.program.lower()
+    if program.startswith("vllm"):
+        return True
+    if not (program.startswith("python") and "llm" in listener.unit):
+        return False
+    state = look.server.read(f"{DIRECTORIES[0]}/{listener.unit}")
+    return state is not None and state.kind == "file" and "vllm" in " ".join(exec_starts(state.text)).lower()
 
 
 def candidates(look: Look) -> Iterator[str]:

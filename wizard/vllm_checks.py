@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .engine import Look
 from .model import Finding, Level, ListensOn, Run, UnitIs, VllmAnswers, Wait
+from .models import further, models, units
 from .parse.units import parse_exec_start
 from .server import Listener
 from .vllm import Readiness, Vllm, answers_in_shell, find_vllm, last_words
 from .vllm_answers import check_answers
-from .vllm_candidates import check_missing
+from .vllm_candidates import check_missing, check_others
 from .vllm_environment import KEY_NAME
 
 MANY_RESTARTS = 3
@@ -32,9 +33,39 @@ SWITCHES = {
 
 
 def check_vllm(look: Look) -> Iterator[Finding]:
+    """Each service that is served; and those that run beside them."""
+    known = units(look.answers)
+    for model in models(look):
+        yield from model.findings(check_service(model.look, known))
+    if look.answers.vllm.more:
+        yield from check_ports(look)
+    if find_vllm(look).unit.exists:
+        yield from check_others(look, known)
+
+
+def check_ports(look: Look) -> Iterator[Finding]:
+    """Two services can't have one port: the second would fail, and the first answer for both."""
+    found = {look.answers.vllm.unit: find_vllm(look).port}
+    for model in further(look):
+        port = find_vllm(model.look).port
+        other = next((unit for unit, known in found.items() if known == port), None)
+        if other is not None:
+            yield Finding(
+                "preflight.vllm_port",
+                Level.BLOCKED,
+                f"{model.unit} has the same port as {other}, {port}",
+                remedy="give it another one (--port 8001) where it is launched, then "
+                f"sudo systemctl restart {model.unit}",
+                evidence={"units": [other, model.unit], "port": port},
+            )
+        found.setdefault(model.unit, port)
+
+
+def check_service(look: Look, known: Sequence[str]) -> Iterator[Finding]:
+    """The service that the answers are for; `known` are the units of all that are served."""
     vllm = find_vllm(look)
     if not vllm.unit.exists:
-        yield check_missing(look, vllm)
+        yield check_missing(look, vllm, known)
         return
     yield from check_unit(look, vllm)
     yield check_start(vllm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .engine import Look
 from .model import Finding, Level
+from .models import units
 from .published import find_published
 from .server import Listener
 
@@ -62,7 +63,7 @@ def of_container(port: int) -> str:
 def remedy(look: Look, one: Listener) -> str:
     if one.program.startswith(CONTAINERS):
         return of_container(one.port)
-    if one.unit == look.answers.vllm.unit:
+    if one.unit in units(look.answers):
         restart = f"sudo systemctl restart {one.unit}"
         return f"vLLM itself has it: give it another (--port 8000) in its launch script, then {restart}"
     if one.program.startswith("caddy"):

@@ -164,8 +164,8 @@ def run(tmp_path: Path) -> Iterator[Callable[[str], Caddy]]:
         caddy.end()
 
 
-def look_at(mode: str = "internal", *, access_log: bool = True) -> Look:
-    look = scenario.load("finished").look()
+def look_at(mode: str = "internal", *, access_log: bool = True, name: str = "finished") -> Look:
+    look = scenario.load(name).look()
     proxy = look.answers.proxy.model_copy(update={"access_log": access_log})
     tls = look.answers.tls.model_copy(update={"mode": mode, "domain": DOMAIN if mode == "custom" else None})
     return replace(look, answers=look.answers.model_copy(update={"proxy": proxy, "tls": tls}))
@@ -236,6 +236,35 @@ def test_log_of_the_operators_own_brings_no_request_into_the_journal(
     assert "handled request" not in journal
     assert len(records) == (len(spellings(look)) if access_log else 0)
     assert '"host":"llm"' in (tmp_path / "own.log").read_text()
+
+
+@pytest.mark.parametrize("access_log", [True, False])
+@pytest.mark.parametrize("imported", [False, True])
+def test_key_for_a_further_service_is_in_no_log_and_not_in_what_reaches_it(
+    imported: bool, access_log: bool, upstream: Upstream, run: Callable[[str], Caddy]
+) -> None:
+    look = look_at(access_log=access_log, name="several-services-finished")
+    port = int(upstream.address.rpartition(":")[2])
+    (by_path,) = (one.model_copy(update={"port": port}) for one in look.answers.vllm.more)
+    by_name = by_path.model_copy(update={"path": None, "host": "embed.example.com"})
+    vllm = look.answers.vllm.model_copy(update={"more": (by_path, by_name)})
+    look = replace(look, answers=look.answers.model_copy(update={"vllm": vllm}))
+    text = own_caddyfile(look, upstream)
+    if imported:
+        ours = [render_site(look, upstream.address, imported=True), render_catch_all(look, imported=True)]
+        text = "\n".join([GLOBALS.format(find_hosts(look)[0], CREDENTIALS), LOGGED, *ours])
+    caddy = run(text)
+    assert caddy.ask("llm", "/embed/v1/models?a=1") == 200
+    assert {caddy.ask(host) for host in ("embed.example.com", "EMBED.example.com", "embed.example.com:443")} == {200}
+    assert caddy.ask("embed.example.com", "/embed/v1/models") == 404, "each name has its own service alone"
+    # What breaks off is told in the default log, which in a Caddyfile of others is theirs.
+    broken = [] if imported else [BROKEN]
+    assert [caddy.ask("embed.example.com", path) for path in broken] == [200] * len(broken)
+    journal, records = caddy.end()
+    assert CANARY not in journal + json.dumps(records)
+    assert len(records) == (5 + len(broken) if access_log else 0)
+    paths = ["/v1/models?a=1", *["/v1/models"] * 3, *broken]
+    assert upstream.asked == [f"GET {path} HTTP/1.1" for path in paths]
 
 
 GLOBALS = (

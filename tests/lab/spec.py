@@ -121,6 +121,17 @@ IPv6DuplicateAddressDetection=0
 """
 
 
+def more_vllm(name: str, port: int, key: str) -> dict[str, File]:
+    """The files of another service, vllm-NAME.service: its unit, launch script and env file. It is not enabled."""
+    spec = ServerSpec(vllm_port=port, served_model_name=name, model=f"org/{name}")
+    unit = VLLM_SERVICE.replace("start-vllm.sh", f"start-{name}.sh").replace("vllm.env", f"{name}.env")
+    return {
+        f"/etc/systemd/system/vllm-{name}.service": File(unit.encode()),
+        f"/opt/vllm/start-{name}.sh": File(START_VLLM.format(spec=spec).encode(), 0o755),
+        f"/etc/vllm/{name}.env": File(f"VLLM_API_KEY={key}\n".encode(), 0o600),
+    }
+
+
 def initial_files(spec: ServerSpec, name: str, addresses: tuple[str, ...], public_key: str) -> dict[str, File]:
     """All files that make a base root into this host."""
     key = "" if spec.api_key is None else f"VLLM_API_KEY={spec.api_key}\n"

@@ -3,7 +3,8 @@
 
 Called as vLLM is: `vllm serve MODEL --host H --port P [--served-model-name N] [--api-key K] …`.
 The key comes from --api-key, else from VLLM_API_KEY; with neither everything is open.
-Behaviour is set by /etc/vllm-standin.json, which is read at start and again for each request:
+Behaviour is set by /etc/vllm-standin.json (or the file of VLLM_STANDIN_SETTINGS), which is read at start and again for
+each request:
   load_seconds      time from start to listening (0.3)
   token_ms          pause between two streamed pieces (5); VLLM_STANDIN_TOKEN_MS wins
   answer_seconds    time before any answer of the model (0): busy, not broken
@@ -34,7 +35,7 @@ from typing import Any
 
 Asked = dict[str, Any]
 
-SETTINGS = "/etc/vllm-standin.json"
+SETTINGS = os.environ.get("VLLM_STANDIN_SETTINGS", "/etc/vllm-standin.json")
 GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 WORDS = ("Bonjour", "!", " Comment", " allez", "-vous", " ?", " Je", " suis", " ravi", " de", " vous", " voir", ".")
 

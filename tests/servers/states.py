@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from tests.lab import File, Server, ServerSpec
+from tests.lab.spec import CANARY, more_vllm
 from tests.servers import preflight_states
 from tests.servers.state import (
     BIND,
@@ -19,6 +20,7 @@ from tests.servers.state import (
     TLS,
     State,
     applied,
+    apply,
     commands,
 )
 
@@ -97,6 +99,19 @@ RULES = (
     "allow 6000:6007/udp",
     "reject from 203.0.113.9",
 )
+
+SECOND = ServerSpec(files=more_vllm("embed", 8001, CANARY))
+EMBED = {"unit": "vllm-embed.service", "path": "embed"}
+START_SECOND = (
+    "systemctl enable -q --now vllm-embed.service",
+    "until ss -Hltn | grep -q :8001; do sleep 0.1; done",
+)
+
+
+def start_and_apply(server: Server, answers: str) -> None:
+    commands(*START_SECOND)(server, answers)
+    apply(server, answers)
+
 
 STATES: dict[str, State] = {
     "exposed": State(
@@ -310,6 +325,22 @@ STATES: dict[str, State] = {
         drift=FRESH,
         warn=("bind.other_listener",),
         failing=NOT_SET_UP,
+    ),
+    "several-services": State(
+        "A second service with vLLM on another port, to be served under a path: both are bound and served.",
+        SECOND,
+        prepare=commands(*START_SECOND),
+        answers={"vllm": {"more": [EMBED]}},
+        drift=FRESH,
+        failing=(*NOT_SET_UP, "api.blocked.embed", "api.models.embed", "api.unauthorized.embed"),
+        untried=("api.chat", "api.chat.embed", "api.stream", "api.stream.embed"),
+    ),
+    "several-services-finished": State(
+        "The same after an apply: nothing is to be done, and every row passes.",
+        SECOND,
+        prepare=start_and_apply,
+        answers={"vllm": {"more": [EMBED]}},
+        untried=(),
     ),
     "no-gpu": State(
         "No GPU answers: nothing is changed.",

@@ -20,6 +20,7 @@ from wizard.answers import (
     AnswersError,
     Caddy,
     Firewall,
+    Further,
     Preflight,
     Proxy,
     Test,
@@ -61,6 +62,16 @@ RULES = st.builds(
     from_=st.sampled_from(["any", "10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]),
     comment=COMMENTS,
 )
+MORE = st.lists(
+    st.builds(
+        Further,
+        unit=st.integers(1, 9).map(lambda number: f"vllm-{number}.service"),
+        path=st.from_regex(r"[a-u][a-z0-9_-]{0,9}", fullmatch=True),
+        env_file=AUTO | PATHS,
+    ),
+    max_size=3,
+    unique_by=(lambda one: one.unit, lambda one: one.path),
+)
 HSTS = st.sampled_from([None, "max-age=0", "max-age=31536000; includeSubDomains"])
 
 
@@ -100,7 +111,12 @@ def answers(draw: st.DrawFn) -> Answers:
     return Answers(
         version=1,
         preflight=Preflight(accept=draw(st.sampled_from([(), ("preflight.gpu",), ("tls.dns.caa", "caddy.x")]))),
-        vllm=Vllm(launch_script=draw(AUTO | PATHS), env_file=draw(AUTO | PATHS), ready_timeout=draw(PORTS)),
+        vllm=Vllm(
+            launch_script=draw(AUTO | PATHS),
+            env_file=draw(AUTO | PATHS),
+            ready_timeout=draw(PORTS),
+            more=tuple(draw(MORE)),
+        ),
         firewall=draw(firewall),
         tls=draw(tls),
         caddy=Caddy(existing_config=draw(st.sampled_from(["stop", "keep", "replace"]))),

@@ -296,12 +296,15 @@ def subject(action: Action) -> str:
 
 
 def test_fixes_of_one_key_are_about_one_thing() -> None:
-    """On whichever server a key is drift, the same thing is put right."""
-    common: dict[str, set[str]] = {}
+    """On whichever server a key is drift, the same thing of the same service is put right."""
+    common: dict[tuple[str, str], set[str]] = {}
     for _, _, finding in all_findings():
         if finding.fix:
-            subjects = {subject(action) for action in finding.fix}
-            common[finding.key] = common.get(finding.key, subjects) & subjects
+            subjects, which = (
+                {subject(action) for action in finding.fix},
+                (finding.key, finding.evidence.get("unit", "")),
+            )
+            common[which] = common.get(which, subjects) & subjects
     assert [key for key, subjects in common.items() if not subjects] == []
 
 

@@ -25,6 +25,16 @@ MEANINGS = {
         "Enable it (`sudo systemctl enable vllm.service`); where it has failed, its log says why: "
         "`journalctl -u vllm.service -n 50`. Another name: `vllm: {unit: …}` in the answers.",
     ),
+    "preflight.vllm_port": Meaning(
+        "Two services that are to be served have the same port. Only one of them can listen there, and would answer "
+        "for both.",
+        "Give one of them another `--port` where it is launched, and restart it.",
+    ),
+    "preflight.other_vllm": Meaning(
+        "A service that runs vLLM and that the answers do not name. It is neither bound to loopback nor served here; "
+        "the firewall closes its port like any other.",
+        "Add it to `vllm.more`, with a path or a name of its own, as the text says; or leave it.",
+    ),
     "preflight.launch_script": Meaning(
         "The script that the unit starts, and the port that it gives to vLLM. The bind step edits one line of it.",
         "Name it in the answers: `vllm: {launch_script: /path/to/start-vllm.sh}`. Where it can't be executed: "

@@ -4,6 +4,7 @@ import ipaddress
 import json
 import math
 import posixpath
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -20,13 +21,17 @@ class Arrival:
     at: float
 
 
+# Of a further service below its own prefix.
+_API = re.compile(r"(/[a-z0-9_-]+)?/v1/", re.I)
+
+
 def arrivals(lines: Iterable[str], own_addresses: Collection[str], since: float) -> tuple[Arrival, ...]:
     """The requests for /v1/… from other machines, answered since then. A line that is no record is passed over."""
     own = {_address(one) for one in own_addresses}
     found = []
     for line in lines:
         arrival = parse_record(line)
-        if arrival is None or arrival.at < since or not arrival.path.startswith("/v1/"):
+        if arrival is None or arrival.at < since or not _API.match(arrival.path):
             continue
         address = _address(arrival.address)
         if address is not None and not address.is_loopback and address not in own:

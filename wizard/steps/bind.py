@@ -10,6 +10,7 @@ from ..endpoint import base_url
 from ..engine import Look, Step
 from ..launching import loaded_host
 from ..model import Action, Finding, Impact, Level, ListensOn, Run, Then, VllmAnswers, Wait, Write
+from ..models import models
 from ..other_sockets import judge
 from ..parse.launch import is_loopback
 from ..paths import UNITS
@@ -22,6 +23,12 @@ SCRIPT = "SCRIPT"
 
 
 def inspect(look: Look) -> Iterator[Finding]:
+    """Each service that is served: one is waited for before the next is restarted."""
+    for model in models(look):
+        yield from model.findings(check_service(model.look))
+
+
+def check_service(look: Look) -> Iterator[Finding]:
     vllm = find_vllm(look)
     exposed = [one for one in vllm.own_listeners if not one.is_loopback]
     script = check_script(vllm, exposed=bool(exposed))

@@ -10,6 +10,7 @@ from ..apt import finish_cut_off, install, refresh_system
 from ..boot import enable, is_masked, unmask
 from ..engine import Look, Step
 from ..model import Action, Finding, FirewallIs, Level, Run, UnitIs
+from ..models import units
 from ..parse.ufw import UfwRule
 from ..published import find_published
 from ..queries import ALL_PACKAGES, LOADED_RULES, SSH_CONFIGURED, begin_together
@@ -249,7 +250,7 @@ def check_incoming(look: Look, rules: Rules) -> Iterator[Finding]:
 
 def others_that_listen(look: Look) -> list[tuple[int, str]]:
     """Ports and programs that other machines may want to reach, beside SSH, vLLM and Caddy."""
-    ssh, ours = find_ssh_ports(look).ports, (look.answers.vllm.unit, "caddy.service")
+    ssh, ours = find_ssh_ports(look).ports, (*units(look.answers), "caddy.service")
     # ufw has no say in what is led past it, as preflight tells.
     published = {one.port for one in find_published(look) if one.protocol == "tcp"}
     return sorted(

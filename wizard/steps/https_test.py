@@ -4,8 +4,8 @@ endpoint's name as SNI and Host, as `curl --connect-to` does."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,8 @@ from ..endpoint import ask_endpoint, endpoint_host, own_address
 from ..engine import Look, Step
 from ..evidence import Witness
 from ..model import Finding, TestRow
+from ..models import models
+from ..parse.completion import said as said_in
 from ..parse.event_stream import arrivals, came_at_once
 from ..parse.netfilter import Packet, evaluate
 from ..paths import ROOT_CERTIFICATE
@@ -43,7 +45,7 @@ Verdict = tuple[bool | None, str, str | None]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What the rows share: how to ask, and what is known of the model."""
+    """What the rows share: how to ask, and what is known of the model. Paths are as vLLM knows them."""
 
     look: Look
     vllm: Vllm
@@ -62,7 +64,7 @@ class Endpoint:
 
     def request(self, path: str, *, key: bool = False, body: Any = None, timeout_s: float = 10) -> Request:
         return replace(
-            ask_endpoint(self.address, self.host, path, self.ca_file),
+            ask_endpoint(self.address, self.host, f"{self.look.prefix}{path}", self.ca_file),
             method="GET" if body is None else "POST",
             bearer=self.vllm.key if key else None,
             body=b"" if body is None else json.dumps(body).encode(),
@@ -89,23 +91,31 @@ def inspect(look: Look) -> Iterator[Finding]:
 def prove(look: Look) -> Iterator[TestRow]:
     """Every row of the final test. The packets run beside the requests: silence takes its time."""
     begin_together(look.server, look.answers.vllm.unit, SSH_CONFIGURED, *LOADED_RULES)
-    vllm = find_vllm(look)
-    endpoint = Endpoint(look, vllm, own_address(look), endpoint_host(look))
+    silent: dict[int, Response] = {}
     with ThreadPoolExecutor(2) as beside:
-        packets = beside.submit(lambda: list(prove_net(look, vllm)))
-        yield from prove_tls(endpoint)
-        yield row("api.unauthorized", *unauthorized(endpoint))
-        model, models = list_models(endpoint)
-        yield models
-        stream = beside.submit(ask_stream, endpoint, model, CHAT)
-        route, chat = ask_chat(endpoint, model)
-        yield chat
-        yield stream.result() if route == CHAT else ask_stream(endpoint, model, route)
-        # The most requests come last: the packets are on their way by then, and their silence is waited for anyway.
-        yield prove_blocked(endpoint)
-        if look.answers.tls.mode != "internal":
-            yield prove_redirect(endpoint)
+        found = [(one, find_vllm(one.look)) for one in models(look)]
+        packets = beside.submit(lambda: list(prove_net(look, [vllm for _, vllm in found])))
+        for model, vllm in found:
+            endpoint = Endpoint(model.look, vllm, own_address(model.look), endpoint_host(model.look), silent)
+            yield from map(model.row, prove_service(endpoint, beside, named=not model.name or bool(model.host)))
         yield from packets.result()
+
+
+def prove_service(endpoint: Endpoint, beside: Executor, *, named: bool) -> Iterator[TestRow]:
+    """The rows of one service; those of its name where that is not another's."""
+    if named:
+        yield from prove_tls(endpoint)
+    yield row("api.unauthorized", *unauthorized(endpoint))
+    model, listed = list_models(endpoint)
+    yield listed
+    stream = beside.submit(ask_stream, endpoint, model, CHAT)
+    route, chat = ask_chat(endpoint, model)
+    yield chat
+    yield stream.result() if route == CHAT else ask_stream(endpoint, model, route)
+    # The most requests come last: the packets are on their way by then, and their silence is waited for anyway.
+    yield prove_blocked(endpoint)
+    if named and endpoint.look.answers.tls.mode != "internal":
+        yield prove_redirect(endpoint)
 
 
 def row(name: str, verdict: Verdict, ms: float) -> TestRow:
@@ -187,7 +197,7 @@ def ask_chat(endpoint: Endpoint, model: str | None) -> tuple[str, TestRow]:
             break
     # Where no route is there, the chat's answer is the one that says why.
     first = answers[0] if answers[-1].status in NO_SUCH_ROUTE else answers[-1]
-    said = _said(_json(first))
+    said = said_in(_json(first))
     if first.status == 200 and said:
         return route, row("api.chat", (True, said, None), first.ms)
     remedy = endpoint.witness.remedy("api.chat", first)
@@ -195,27 +205,6 @@ def ask_chat(endpoint: Endpoint, model: str | None) -> tuple[str, TestRow]:
         return route, row("api.chat", (None, f"no answer within {timeout} s: busy is not broken", remedy), first.ms)
     detail = said or first.error or f"{first.status}: {first.body[:120].decode('utf-8', 'replace')}"
     return route, row("api.chat", (False, detail, remedy), first.ms)
-
-
-def _said(answer: dict[str, Any]) -> str:
-    """What came back, in few words: text, reasoning, a number of tokens, or an embedding's length; "" for nothing."""
-    for choice in answer.get("choices") or []:
-        message = choice.get("message") or {}
-        for text in (
-            message.get("content"),
-            message.get("reasoning_content"),
-            message.get("reasoning"),
-            choice.get("text"),
-        ):
-            if isinstance(text, str) and text.strip():
-                return f"answered: {' '.join(text.split())[:60]}"
-    tokens = (answer.get("usage") or {}).get("completion_tokens") or 0
-    if tokens:
-        return f"answered with {tokens} tokens"
-    data = answer.get("data") or []
-    if data and isinstance(data[0], dict) and data[0].get("embedding"):
-        return f"an embedding of {len(data[0]['embedding'])} numbers"
-    return ""
 
 
 def ask_stream(endpoint: Endpoint, model: str | None, route: str) -> TestRow:
@@ -286,17 +275,36 @@ def prove_redirect(endpoint: Endpoint) -> TestRow:
 # ── packets ──
 
 
-def prove_net(look: Look, vllm: Vllm) -> Iterator[TestRow]:
+def prove_net(look: Look, found: Sequence[Vllm]) -> Iterator[TestRow]:
+    """`found` are the services that are served, the first one first."""
     primaries = [one.address for one in look.server.addresses() if one.primary] or [own_address(look)]
     # A port that is configured, or named in the answers, and that nobody listens on can't answer anything.
     ssh = listening_at(look.server, managed(look, primaries), find_ssh_ports(look).ports)
-    closed_ports = sorted({vllm.port, *(one.port for one in vllm.listeners)})
-    closed = [Target(address, port) for address in primaries for port in closed_ports]
+    closed = {
+        vllm.unit.name: [Target(address, port) for address in primaries for port in ports_of(vllm)] for vllm in found
+    }
+    asked = dict.fromkeys(target for targets in closed.values() for target in targets)
     opened = [*ssh, *(Target(address, port) for address in managed(look, primaries) for port in served_ports(look))]
-    answers = {reached.target: reached for reached in look.server.reach([*closed, *opened])}
+    answers = {reached.target: reached for reached in look.server.reach([*asked, *opened])}
     ms = max((reached.ms for reached in answers.values()), default=0.0)
-    yield row("net.closed", judge_closed(look, vllm, [answers[one] for one in closed]), ms)
-    yield row("net.open", judge_open(look, vllm, [answers[one] for one in opened]), ms)
+    verdicts = [judge_closed(look, vllm, [answers[one] for one in closed[vllm.unit.name]]) for vllm in found]
+    yield row("net.closed", together(found, verdicts), ms)
+    yield row("net.open", judge_open(look, found[0], [answers[one] for one in opened]), ms)
+
+
+def ports_of(vllm: Vllm) -> list[int]:
+    return sorted({vllm.port, *(one.port for one in vllm.listeners)})
+
+
+def together(found: Sequence[Vllm], verdicts: Sequence[Verdict]) -> Verdict:
+    """What is to be said of all services: of those with the worst verdict, which they are."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    worst = min((ok for ok, _, _ in verdicts), key=(False, None, True).index)
+    told = [
+        (f"{vllm.unit.name}: {one[1]}", one[2]) for vllm, one in zip(found, verdicts, strict=True) if one[0] is worst
+    ]
+    return worst, "; ".join(detail for detail, _ in told), told[0][1]
 
 
 def served_ports(look: Look) -> tuple[int, ...]:

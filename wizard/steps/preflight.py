@@ -77,6 +77,12 @@ def ask(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
         yield Question("vllm.unit", "Unit of vLLM", Kind.TEXT, otherwise="vllm.service")
     elif "preflight.launch_script" in blocked:
         yield Question("vllm.launch_script", "Launch script", Kind.PATH, otherwise="what the unit starts")
+    more = [one.model_dump(exclude_unset=True) for one in look.answers.vllm.more]
+    others = [one.evidence for one in seen if one.key == "preflight.other_vllm"]
+    more += [{"unit": one["unit"], "path": one["path"]} for one in others]
+    if more:
+        served = tuple(Choice(one, f"{one['unit']} as {one.get('path') or one.get('host')}") for one in more)
+        yield Question("vllm.more", "Serve these, too", Kind.ANY, served, tells="preflight.other_vllm")
     if {"preflight.env_file", "preflight.api_key"} & blocked:
         yield Question("vllm.env_file", "Env file", Kind.PATH, otherwise="what the unit names")
     if "preflight.ssh" in blocked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from .. import acme, admin_socket, custom, eab, existing, internal
@@ -12,6 +12,7 @@ from ..caddyfile import ADDITIONS, HEADING, is_packaged, render_caddyfile
 from ..endpoint import find_hosts
 from ..engine import Look, Step
 from ..model import Action, Finding, Level, Run, Then, Write
+from ..models import Model, further
 from ..parse.error_line import line_of_error
 from ..paths import CADDYFILE
 from ..queries import ADAPT
@@ -34,6 +35,8 @@ def inspect(look: Look) -> Iterator[Finding]:
     mode = look.answers.tls.mode
     before = {"internal": internal.check_before, "acme": acme.check_before, "custom": custom.check_before}[mode]
     findings = [*before(look), *admin_socket.check_directory(look)]
+    for model in named(look):
+        findings += of_a_name(model, {"acme": acme, "custom": custom}[mode].check_name(model.look))
     yield from findings
     if any(finding.level is Level.BLOCKED and finding.key not in look.answers.preflight.accept for finding in findings):
         return
@@ -46,6 +49,8 @@ def inspect(look: Look) -> Iterator[Finding]:
         yield running
         if running.level is Level.OK and mode == "internal":
             yield from internal.check_shown(look)
+            for model in further(look):
+                yield from internal.check_shown(model.look) if model.host else ()
     yield from check_after(look)
     if mode != "internal":
         yield from internal.clear_away(look)
@@ -61,8 +66,22 @@ def check_after(look: Look) -> Iterator[Finding]:
             yield from internal.check_after(look)
         case "acme":
             yield from acme.check_after(look, without_attempts(look))
+            for model in named(look):
+                yield from of_a_name(model, acme.check_after(model.look, without_attempts(look)))
         case "custom":
             yield from custom.check_after(look)
+
+
+def named(look: Look) -> tuple[Model, ...]:
+    """Further services whose own names a certificate has to be for; Caddy's own CA signs any."""
+    return tuple(one for one in further(look) if one.host and look.answers.tls.mode != "internal")
+
+
+def of_a_name(model: Model, found: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings of another name than the first service's: each says which."""
+    for one in found:
+        summary = one.summary if model.host in one.summary else f"{model.host}: {one.summary}"
+        yield replace(one, summary=summary, evidence={**one.evidence, "host": model.host})
 
 
 def check_configuration(look: Look) -> Iterator[Finding]:

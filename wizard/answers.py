@@ -174,6 +174,7 @@ def conflicts(data: Any) -> Iterator[Conflict]:
     """What cannot be together. Takes any data, right or not, so that one error hides no other."""
     yield from _mode_conflicts(_section(data, "tls"))
     yield from _port_conflicts(_section(data, "vllm").get("port"), _section(data, "firewall"))
+    yield from _ban_conflicts(_section(data, "harden"), _section(data, "proxy"))
 
 
 def _mode_conflicts(tls: dict[str, Any]) -> Iterator[Conflict]:
@@ -201,6 +202,16 @@ def _port_conflicts(vllm: Any, firewall: dict[str, Any]) -> Iterator[Conflict]:
         if isinstance(rule, dict) and rule.get("protocol", "tcp") == "tcp" and _covers(rule.get("port"), vllm):
             message = f"this rule lets others reach vLLM's own port {vllm} around the proxy"
             yield Conflict(("firewall", "allow", number, "port"), message, "no rule for that port")
+
+
+def _ban_conflicts(harden: dict[str, Any], proxy: dict[str, Any]) -> Iterator[Conflict]:
+    bans = harden.get("ban_wrong_keys", "auto")
+    wanted = bans is True or (bans == "auto" and harden.get("recommended") is True)
+    if wanted and proxy.get("access_log") is False:
+        message = "wrong keys are found in the access log, and proxy.access_log switches that off"
+        yield Conflict(
+            ("harden", "ban_wrong_keys"), message, "false, or proxy.access_log: true", ("proxy", "access_log")
+        )
 
 
 def _covers(ports: Any, port: Any) -> bool:

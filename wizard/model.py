@@ -169,7 +169,28 @@ class CaddyRuns:
     path: str
 
 
-Effect = FileIs | FileCopied | PackageIs | UnitIs | UnitRead | ListensOn | RuleIs | FirewallIs | VllmAnswers | CaddyRuns
+@dataclass(frozen=True)
+class QuerySays:
+    """The query is answered by this from now on."""
+
+    argv: tuple[str, ...]
+    out: str
+    code: int = 0
+
+
+Effect = (
+    FileIs
+    | FileCopied
+    | PackageIs
+    | UnitIs
+    | UnitRead
+    | ListensOn
+    | RuleIs
+    | FirewallIs
+    | VllmAnswers
+    | CaddyRuns
+    | QuerySays
+)
 
 
 # ── actions ──────────────────────────────────────────────────────────────────────────────────────────

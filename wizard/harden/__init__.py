@@ -6,6 +6,12 @@ from collections.abc import Callable, Iterator
 
 from ..engine import Look
 from ..model import Finding
-from . import requests
+from . import bans, connections, nftables, requests
 
-PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (requests.check,)
+PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (
+    requests.check,
+    nftables.check,
+    connections.check,
+    bans.check,
+    nftables.clear_away,
+)

@@ -30,6 +30,7 @@ LEFT_OUT = {
     ),
     "test_export": ("[acme]", "[typed]"),
     "test_plan": ("[fresh]", "[vLLM stopped]"),
+    "test_harden_bans": ("[uninstalled]",),
     "test_install": ("[echo 'import no_such_library' >>wizard/steps/tls.py-no_such_library]", "[INT]"),
 }
 

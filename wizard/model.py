@@ -126,6 +126,15 @@ class UnitRead:
 
 
 @dataclass(frozen=True)
+class DropInRead:
+    """systemd has read the unit's files again: this drop-in is among them, or is no more."""
+
+    name: str
+    path: str
+    present: bool = True
+
+
+@dataclass(frozen=True)
 class ListensOn:
     """The unit's listeners are these (address, port) pairs and no others."""
 
@@ -184,6 +193,7 @@ Effect = (
     | PackageIs
     | UnitIs
     | UnitRead
+    | DropInRead
     | ListensOn
     | RuleIs
     | FirewallIs
@@ -244,7 +254,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Write:
-    """A file, put in place whole. `validate` is run on a copy beside it first: {path} stands for the copy."""
+    """A file, put in place whole. `validate` is run on a copy beside it first: {path} stands for the copy.
+
+    `lasting`: a secret or a certificate that no undo takes away, and what was there before is kept nowhere.
+    """
 
     path: str
     content: bytes = field(repr=False)
@@ -259,6 +272,7 @@ class Write:
     private: bool = False
     binary: bool = False
     keep_attributes: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True)

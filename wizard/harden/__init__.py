@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ..engine import Look
 from ..model import Finding
-from . import bans, connections, nftables, requests
+from . import admin, bans, connections, nftables, requests, sandbox
 
 PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (
     requests.check,
@@ -14,4 +14,6 @@ PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (
     connections.check,
     bans.check,
     nftables.clear_away,
+    sandbox.check,
+    admin.check,
 )

@@ -178,6 +178,7 @@ def conflicts(data: Any) -> Iterator[Conflict]:
     vllm, firewall = _section(data, "vllm"), _section(data, "firewall")
     yield from _port_conflicts({("vllm", "port"): vllm.get("port"), **_of_more(vllm, "port")}, firewall)
     yield from _model_conflicts(vllm, _section(data, "tls"))
+    yield from _ban_conflicts(_section(data, "harden"), _section(data, "proxy"))
 
 
 def _mode_conflicts(tls: dict[str, Any]) -> Iterator[Conflict]:
@@ -252,6 +253,16 @@ def _of_more(vllm: dict[str, Any], key: str) -> dict[yaml.Path, Any]:
     more = vllm.get("more")
     items = enumerate(more) if isinstance(more, tuple) else ()
     return {("vllm", "more", number, key): one.get(key) for number, one in items if isinstance(one, dict)}
+
+
+def _ban_conflicts(harden: dict[str, Any], proxy: dict[str, Any]) -> Iterator[Conflict]:
+    bans = harden.get("ban_wrong_keys", "auto")
+    wanted = bans is True or (bans == "auto" and harden.get("recommended") is True)
+    if wanted and proxy.get("access_log") is False:
+        message = "wrong keys are found in the access log, and proxy.access_log switches that off"
+        yield Conflict(
+            ("harden", "ban_wrong_keys"), message, "false, or proxy.access_log: true", ("proxy", "access_log")
+        )
 
 
 def _covers(ports: Any, port: Any) -> bool:

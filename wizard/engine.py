@@ -136,7 +136,9 @@ class StepResult:
 
     def applied(self) -> StepReport:
         """As a run shows it: what is so now, and what was done for that."""
-        return replace(self.planned(), findings=self.after or self.seen)
+        # After a change there may be nothing left to find.
+        is_all = self.status is Status.CHANGED
+        return replace(self.planned(), findings=self.after if is_all else self.after or self.seen)
 
 
 def planned(results: Iterable[StepResult]) -> tuple[StepReport, ...]:

@@ -178,6 +178,15 @@ class CaddyRuns:
     path: str
 
 
+@dataclass(frozen=True)
+class QuerySays:
+    """The query is answered by this from now on."""
+
+    argv: tuple[str, ...]
+    out: str
+    code: int = 0
+
+
 Effect = (
     FileIs
     | FileCopied
@@ -190,6 +199,7 @@ Effect = (
     | FirewallIs
     | VllmAnswers
     | CaddyRuns
+    | QuerySays
 )
 
 

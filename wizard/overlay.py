@@ -21,6 +21,7 @@ from .model import (
     ListensOn,
     Output,
     PackageIs,
+    QuerySays,
     Remove,
     RuleIs,
     UnitIs,
@@ -62,6 +63,7 @@ class Overlay:
         self._firewall = FirewallIs()
         self._vllm: dict[int, bool] = {}
         self._caddy: dict[str, FileState | None] = {}
+        self._said: dict[tuple[str, ...], Output] = {}
 
     # ── looking ──
 
@@ -77,10 +79,10 @@ class Overlay:
         return tuple(sorted(found))
 
     def query(self, argv: Sequence[str], timeout_s: float = 30, stdin: bytes = b"") -> Output:
-        return self.below.query(argv, timeout_s, stdin)
+        return self._said.get(tuple(argv)) or self.below.query(argv, timeout_s, stdin)
 
     def expect(self, queries: Sequence[Sequence[str]]) -> None:
-        self.below.expect(queries)
+        self.below.expect([argv for argv in queries if tuple(argv) not in self._said])
 
     def units(self, *names: str) -> dict[str, Unit]:
         found = self.below.units(*names)
@@ -269,6 +271,8 @@ class Overlay:
                 self._vllm[port] = ready
             case CaddyRuns(path=path):
                 self._caddy[path] = self.read(path)
+            case QuerySays(argv=argv, out=out, code=code):
+                self._said[argv] = Output(code, out)
 
     def differences(self) -> dict[str, Any]:
         """Where this server differs from the one below, by kind and name: what two runs are compared by."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .apt import CADDY, purge, remove
+from .apt import CADDY, installed_by, purge, remove
 from .model import Run
+from .owned import Owned
 from .parse.apt import parse_simulation
 from .server import Server
 
@@ -18,6 +19,11 @@ class Departure:
     going: tuple[str, ...]
     brought: tuple[str, ...] = ()
     needed: tuple[tuple[str, str], ...] = ()
+
+
+def is_brought(owned: Owned, name: str) -> bool:
+    """Whether an earlier run has installed it."""
+    return any(name in installed_by(known.argv) and not known.taken_back for known in owned.commands)
 
 
 def find_departure(server: Server, names: Sequence[str]) -> Departure:

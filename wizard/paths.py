@@ -23,6 +23,10 @@ REVERT_TIMER = f"{NAME}-revert.timer"
 UNITS = "/etc/systemd/system"
 CERTIFICATE_SERVICE = f"{NAME}-certificate.service"
 CERTIFICATE_PATH_UNIT = f"{NAME}-certificate.path"
+CONNECTIONS_SERVICE = f"{NAME}-connections.service"
+CONNECTIONS_RULES = f"{ETC}/connections.nft"
+# nftables' table (family inet) that those rules make.
+OWN_TABLE = "vllm-https"
 UNCONFIRMED = f"{FIREWALL_BACKUP}/unconfirmed"
 
 CADDYFILE = "/etc/caddy/Caddyfile"

@@ -34,7 +34,7 @@ from .steps import STEPS
 from .undo import Performed, undo_actions
 from .vllm import Readiness
 
-BIND, FIREWALL = "bind", "firewall"
+BIND, FIREWALL, HARDEN = "bind", "firewall", "harden"
 # The firewall's own undo is taken away as it always is.
 SAFETY = (SERVICE_PATH, TIMER_PATH, UNCONFIRMED)
 
@@ -167,8 +167,9 @@ def _actions(
     departure = find_departure(look.server, packages) if packages else Departure(())
     away = take_away(departure, "an earlier run brought it", keep_data=caddy.keeps_data)
     left = tuple(f"the package {name} stays: {other} needs it" for name, other in departure.needed)
-    # ufw is needed until all else of it is taken back; what apt was told of Caddy's repository, until Caddy is gone.
-    return (*undone, *away) if step.id == FIREWALL else (*away, *undone), left
+    # ufw is needed until all else of it is taken back, and nftables until no table is ours; what apt was told of
+    # Caddy's repository, until Caddy is gone.
+    return (*undone, *away) if step.id in (FIREWALL, HARDEN) else (*away, *undone), left
 
 
 def _told(action: Action, caddy: CaddyRemoval, look: Look, *, moved: bool) -> Action:

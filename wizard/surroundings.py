@@ -14,6 +14,7 @@ from .model import Finding, Level
 from .parse.host import parse_base_chains, parse_own_tables, parse_udp
 from .parse.netfilter import Packet, Ruleset, evaluate, foreign_rules
 from .parse.ufw import decide
+from .paths import OWN_TABLE
 from .published import ELSEWHERE, find_published, is_closed, loaded_rules, outer_interface
 from .queries import FIREWALLD, K3S, PERSISTENT, SAVE, TABLES
 from .web_ports import WEB_PORTS
@@ -150,7 +151,7 @@ def _is_of_a_program(rule: str) -> bool:
 def check_own_tables(look: Look) -> Iterator[Finding]:
     """nftables' own tables act beside iptables': a packet must pass both."""
     for family, name in parse_own_tables(look.server.query(TABLES, timeout_s=10).out):
-        if name == "firewalld" or KNOWN_CHAINS.match(name):
+        if name in ("firewalld", OWN_TABLE) or KNOWN_CHAINS.match(name):
             continue
         output = look.server.query(("nft", "list", "table", family, name), timeout_s=10)
         show = f"sudo nft list table {family} {name}"

@@ -30,6 +30,7 @@ LEFT_OUT = {
     ),
     "test_export": ("[acme]", "[typed]"),
     "test_plan": ("[fresh]", "[vLLM stopped]"),
+    "test_harden_bans": ("[uninstalled]",),
     "test_harden_confine": ("test_other_modes_and_http3_go_on_confined",),
     "test_scan": ("test_tls_is_graded_and_has_no_weakness[trixie]",),
     "test_recovery": ("[custom]",),

@@ -6,6 +6,14 @@ from collections.abc import Callable, Iterator
 
 from ..engine import Look
 from ..model import Finding
-from . import admin, requests, sandbox
+from . import admin, bans, connections, nftables, requests, sandbox
 
-PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (requests.check, sandbox.check, admin.check)
+PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (
+    requests.check,
+    nftables.check,
+    connections.check,
+    bans.check,
+    nftables.clear_away,
+    sandbox.check,
+    admin.check,
+)

@@ -19,6 +19,36 @@ MEANINGS = {
         "The address that you have logged in from is not among those that may use the API. SSH is not concerned.",
         "Add it to `harden.allow_from`, if you want to call the API from there.",
     ),
+    "harden.nftables": Meaning(
+        "nftables, the tool that limits of connections and bans are made with. Ubuntu's servers have it.",
+    ),
+    "harden.connections": Meaning(
+        "What one address may have of connections to ports 80 and 443 (`harden.connections_per_address`, "
+        "`harden.new_connections_per_minute`): more are refused by the kernel, before they cost Caddy anything. An "
+        "address of IPv6 counts with its /64. The table `vllm-https` of nftables is compared with its file: where "
+        "somebody has flushed it, it is loaded again.",
+        "Where somebody has masked the unit that loads it, that is theirs to take back.",
+    ),
+    "harden.connections_left": Meaning(
+        "Limits that nobody asks for any more: their table, the unit that loads it, and its file go.",
+    ),
+    "harden.bans": Meaning(
+        "Who sends wrong keys is shut out of ports 80 and 443 for a while (`harden.ban_wrong_keys`, `ban_after`, "
+        "`ban_seconds`): a filter and a jail of fail2ban, for Caddy's access log. SSH is never shut by it. This "
+        "server, `harden.never_ban`, and where operators log in from, are never banned.",
+    ),
+    "harden.fail2ban": Meaning(
+        "fail2ban runs, has our files as they are, and reads the access log. Where a run has installed it, the jail "
+        "for SSH that its package switches on is off; where it was there before, all else that it does stays.",
+        "Where somebody has masked its unit, that is theirs to take back.",
+    ),
+    "harden.banned": Meaning(
+        "Who is banned now. Before its time: `sudo fail2ban-client set vllm-https unbanip ADDRESS`; for good: "
+        "`harden.never_ban`.",
+    ),
+    "harden.bans_left": Meaning(
+        "Bans that nobody asks for any more: our files go, and fail2ban with them where a run had brought it.",
+    ),
     "harden.sandbox": Meaning(
         "Whether systemd confines Caddy and vLLM to what they need (`harden.sandbox`): a drop-in beside the unit, each "
         "line of which has its reason; the process itself is looked at, too. How much is left to it is what "

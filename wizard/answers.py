@@ -174,6 +174,7 @@ def conflicts(data: Any) -> Iterator[Conflict]:
     """What cannot be together. Takes any data, right or not, so that one error hides no other."""
     yield from _mode_conflicts(_section(data, "tls"))
     yield from _port_conflicts(_section(data, "vllm").get("port"), _section(data, "firewall"))
+    yield from _metrics_conflicts(data)
 
 
 def _mode_conflicts(tls: dict[str, Any]) -> Iterator[Conflict]:
@@ -201,6 +202,25 @@ def _port_conflicts(vllm: Any, firewall: dict[str, Any]) -> Iterator[Conflict]:
         if isinstance(rule, dict) and rule.get("protocol", "tcp") == "tcp" and _covers(rule.get("port"), vllm):
             message = f"this rule lets others reach vLLM's own port {vllm} around the proxy"
             yield Conflict(("firewall", "allow", number, "port"), message, "no rule for that port")
+
+
+def _metrics_conflicts(data: Any) -> Iterator[Conflict]:
+    harden = _section(data, "harden")
+    scrapers, port = harden.get("metrics_from"), harden.get("metrics_port", Harden().metrics_port)
+    if not isinstance(scrapers, tuple) or not scrapers:
+        return
+    for number, network in enumerate(scrapers):
+        if isinstance(network, str) and network.endswith("/0"):
+            message = "this is everybody, and metrics are for nobody else than who collects them"
+            yield Conflict(("harden", "metrics_from", number), message, "the addresses of your scrapers")
+    vllm, ssh = _section(data, "vllm").get("port"), _section(data, "firewall").get("ssh_ports")
+    taken = {80: "the web's", 443: "the web's", 2019: "Caddy's admin endpoint's"}
+    taken |= {vllm if isinstance(vllm, int) else 8000: "vLLM's"}
+    taken |= dict.fromkeys(ssh if isinstance(ssh, tuple) else (22,), "SSH's")
+    if isinstance(port, int) and port in taken:
+        message = f"port {port} is {taken[port]} already"
+        cause = ("harden", "metrics_from")
+        yield Conflict(("harden", "metrics_port"), message, "a port that nothing else listens on, such as 9180", cause)
 
 
 def _covers(ports: Any, port: Any) -> bool:

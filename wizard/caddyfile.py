@@ -46,6 +46,7 @@ def render_caddyfile(look: Look, upstream: str) -> str:
         log_filter=_log_filter(),
         site=render_site(look, upstream),
         catch_all=render_catch_all(look).rstrip("\n"),
+        metrics=render_metrics(look, upstream).rstrip("\n"),
     )
 
 
@@ -89,6 +90,15 @@ def render_site(look: Look, upstream: str, *, imported: bool = False) -> str:
         max_body=chosen(look.answers, "max_body"),
         max_requests=chosen(look.answers, "max_requests"),
     )
+
+
+def render_metrics(look: Look, upstream: str) -> str:
+    """The site that scrapers read, at a port of its own; "" where there are none. This server itself may look, too."""
+    harden = look.answers.harden
+    if not harden.metrics_from:
+        return ""
+    scrapers = " ".join(("127.0.0.0/8", "::1", *harden.metrics_from))
+    return render("metrics.caddy.j2", port=harden.metrics_port, scrapers=scrapers, upstream=upstream)
 
 
 def _tls(look: Look) -> str:

@@ -6,6 +6,6 @@ from collections.abc import Callable, Iterator
 
 from ..engine import Look
 from ..model import Finding
-from . import requests
+from . import metrics, requests, watch
 
-PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (requests.check,)
+PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (requests.check, metrics.check, watch.check)

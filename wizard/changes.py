@@ -155,8 +155,8 @@ def compare(memory: Memory, sight: Sight, now: float) -> tuple[tuple[Change, ...
         del troubles[name]
         if step:
             changes.append(Change("in_order", name, f"{name} is in order again", now))
-        else:
-            changes.append(Change("works", name, _line(f"{name} works again: {sight.passed.get(name, '')}"), now))
+        elif name in sight.passed:
+            changes.append(Change("works", name, _line(f"{name} works again: {sight.passed[name]}"), now))
     return tuple(changes), replace(memory, troubles=troubles)
 
 

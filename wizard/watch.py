@@ -67,7 +67,7 @@ class Watch:
         changes = (*changes, *(self._with_refusal(one) for one in more))
         for change in changes:
             self._line(change.text, change.is_bad)
-        server, endpoint = next(iter(look.server.host_names()), ""), self._session.endpoint().base_url
+        server, endpoint = next(iter(look.server.host_names()), ""), document["endpoint"]["base_url"]
         told = tuple(self._session.mask.value(change.as_json(server, endpoint)) for change in changes)
         memory = notices.add(memory, notices.ways(look), told)
         # What was said before it is remembered is said twice if this is killed here, and never lost.

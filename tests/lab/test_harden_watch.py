@@ -76,7 +76,7 @@ def webhook(site: Site) -> Iterator[Path]:
         yield told
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
 
 
 def answer(operator: Operator, **harden: Any) -> None:
@@ -92,6 +92,8 @@ class Journal:
 
     def look(self) -> list[str]:
         """Has the watch look, as its timer does; what that says."""
+        # So often within ten seconds no timer calls it.
+        self._server.run(["systemctl", "reset-failed", SERVICE])
         self._server.run(["systemctl", "start", SERVICE])
         self._server.run(["journalctl", "--sync"])
         lines = self._server.run(["journalctl", "-q", "--no-pager", "-o", "cat", "-u", SERVICE]).stdout.splitlines()
@@ -145,7 +147,7 @@ def test_what_changes_is_told_once_and_metrics_are_for_the_scraper_alone(site: S
     server.put("/etc/caddy/Caddyfile", caddyfile.replace(b"nosniff", b"sniff"))
     status = operator.ask("status")
     wrong = sorted([*(name for name, ok in rows(status).items() if ok is False), *findings(status, "drift")])
-    assert {"api.models", "api.chat", "tls.caddyfile"} <= set(wrong)
+    assert {"api.models", "tls.caddyfile"} <= set(wrong)
     with webhook(site) as told:
         lines = journal.look()
         assert lines.pop() == "notify_url: takes notices again"
@@ -157,7 +159,8 @@ def test_what_changes_is_told_once_and_metrics_are_for_the_scraper_alone(site: S
     assert notices(posted) == notices(server.get(NOTICES))
     last = notices(posted)[-1]
     assert (last["server"], last["endpoint"], last["bad"]) == (server.name, f"https://{DOMAIN}/v1", True)
-    assert (gauge(server, "up"), gauge(server, 'test_ok{id="api.chat"}')) == ("0", "0")
+    shown = [gauge(server, f'test_ok{{id="api.{row}"}}') for row in ("models", "chat")]
+    assert (gauge(server, "up"), shown) == ("0", ["0", "NaN"]), "without an answer to the one, the other can't be tried"
     warnings = server.run(["journalctl", "-q", "-o", "cat", "-p", "warning", "-u", SERVICE]).stdout.splitlines()
     assert "notify_url: takes notices again" not in warnings and set(lines) <= set(warnings)
 

@@ -14,7 +14,7 @@ from tests.lab.test_secrets import MORE, TELLING, found_in
 
 WIZARD = "sudo vllm-https-setup"
 GIVEN = f"{WIZARD} --answers answers.yaml"
-BEFORE = ("Preflight", "Firewall", "Bind", "Caddy", "TLS", "Review")
+BEFORE = ("Preflight", "Firewall", "Bind", "Caddy", "TLS", "Harden", "Review")
 CRASHES = "/var/log/vllm-https-setup/wizard.log"
 DRAFT = "/var/lib/vllm-https-setup/draft.yaml"
 # Ubuntu 24.04's sudo gives what it runs a pty of its own; the base's own does not yet.

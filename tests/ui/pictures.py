@@ -129,6 +129,7 @@ PICTURES = (
     Picture("tls-acme", "fresh", acme),
     Picture("tls-acme-wrong", "fresh", acme_wrong),
     Picture("tls-custom", "fresh", custom),
+    Picture("harden", "fresh", step(5)),
     Picture("review", "fresh", review),
     Picture("review-unfolded", "fresh", review_open),
     Picture("progress-proof", "fresh", proof, is_held=True),

@@ -46,7 +46,7 @@ async def test_enter_alone_sets_up_mode_internal(driver: Driver) -> None:
 @played()
 async def test_enter_is_never_too_early(driver: Driver) -> None:
     """Pressed while checks run, it goes on when they are over."""
-    for _ in range(6):
+    for _ in range(7):
         await driver.press("enter")
     await driver.until(lambda: driver.app.page is not None and driver.app.page.at in (*STEPS, "review", "preflight"))
     await driver.until("Preflight")

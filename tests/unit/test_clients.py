@@ -21,6 +21,7 @@ from tests.servers.recording import CANARY
 from wizard import answers as answers_file
 from wizard.answers import Answers
 from wizard.clients import TRUST, checks, summarize, text
+from wizard.engine import planned
 from wizard.mask import Mask
 from wizard.model import Endpoint, Report
 from wizard.model import TestRow as Row
@@ -41,7 +42,7 @@ def report(
         Report(
             "apply",
             0,
-            steps=tuple(result.planned() for result in server.planned()),
+            steps=planned(server.planned()),
             tests=rows or server.tested(),
             endpoint=Endpoint(base_url, model, "/etc/vllm-https-setup/root.crt" if ca else None),
             log_path="/var/log/vllm-https-setup/20261124T101500Z-1f3a.log",

@@ -21,6 +21,7 @@ from tests.servers import scenario
 from tests.servers.recording import CANARY
 from tests.servers.scenario import Scenario
 from wizard import journal
+from wizard.answers import Harden
 from wizard.book import owned_after, owned_before
 from wizard.described import DescribedMachine, NotDescribed, read_description
 from wizard.engine import Look, NoWatcher, Step, StepResult, prove, proved, walk
@@ -392,7 +393,9 @@ def test_no_step_takes_an_undescribed_answer_for_a_fact(step: Step) -> None:
     """A step that met an unknown command and went on would make the described servers worth nothing."""
     described = scenario.load("finished").description
     looked = Facts(DescribedMachine(replace(described, commands={})))
-    look = replace(scenario.load("finished").look(), server=looked)
+    known = scenario.load("finished").look()
+    hardened = known.answers.model_copy(update={"harden": Harden(recommended=True)})
+    look = replace(known, server=looked, answers=hardened)
     if step.prove is not None:
         with pytest.raises(NotDescribed):
             tuple(step.prove(look))

@@ -109,7 +109,7 @@ def test_enter_alone_sets_up_mode_internal() -> None:
     gateway, script = gateway_of("exposed"), Enters()
     assert run(gateway, script) == 0
     assert [draft.data["tls"] for draft in gateway.started] == [{"mode": "internal"}]
-    assert all(f"Step {number} of 5: {step.title}" in script.shown for number, step in enumerate(PAGES, 1))
+    assert all(f"Step {number} of 6: {step.title}" in script.shown for number, step in enumerate(PAGES, 1))
     assert "vLLM restarts once: some minutes without an API" in script.shown and "SSH stays open" in script.shown
     assert f"/var/log/vllm-https-setup/{RUN}.log" in script.shown
     assert "https://10.91.1.2/v1" in script.shown and "phi-4-mini" in script.shown
@@ -200,7 +200,7 @@ class WithGrafana(OnTheInternet):
 
 def test_mode_acme_asks_for_what_it_needs_and_looks_at_dns() -> None:
     gateway = gateway_of("exposed", machine=OnTheInternet)
-    code, shown = walk(gateway, *to_step("tls"), "2", "llm.example.com", "ops@example.com", ENTER, "yes")
+    code, shown = walk(gateway, *to_step("tls"), "2", "llm.example.com", "ops@example.com", ENTER, ENTER, ENTER, "yes")
     assert code == 0
     assert gateway.started[0].data["tls"] == {
         "mode": "acme",
@@ -214,7 +214,7 @@ def test_mode_acme_asks_for_what_it_needs_and_looks_at_dns() -> None:
 def test_wrong_dns_blocks_and_is_looked_at_again_after_another_domain() -> None:
     gateway = gateway_of("exposed", machine=Elsewhere)
     lines = [*to_step("tls"), "acme", "llm.example.com", "ops@example.com"]
-    code, shown = walk(gateway, *lines, ENTER, "b", "b", "b", "1", ENTER, ENTER, ENTER)
+    code, shown = walk(gateway, *lines, ENTER, "b", "b", "b", "1", *[ENTER] * 5)
     assert code == 0
     assert "TLS is BLOCKED" in shown and ELSEWHERE in shown
     # What was answered for the other mode is not lost.
@@ -239,7 +239,7 @@ def test_mode_custom_checks_the_files_as_soon_as_both_are_named(
     leaf = certificates.make("llm", ca, names=(certificates.DOMAIN,), begins=begins, ends=ends)
     key = (leaf if is_right else certificates.OTHER).key_pem
     monkeypatch.setattr(OnTheInternet, "files", dict(zip(PAIR, (leaf.pem + ca.pem, key), strict=True)))
-    code, shown = walk(gateway, *to_step("tls"), "3", certificates.DOMAIN, *PAIR, ENTER, ENTER)
+    code, shown = walk(gateway, *to_step("tls"), "3", certificates.DOMAIN, *PAIR, *[ENTER] * 4)
     assert (code, len(gateway.started)) == ((0, 1) if is_right else (3, 0))
     assert ("TLS is BLOCKED" in shown) != is_right
     assert gateway.kept[-1].data["tls"] == {
@@ -333,7 +333,7 @@ def test_back_goes_to_the_question_before_and_the_step_before_and_loses_nothing(
     gateway = gateway_of("exposed", machine=OnTheInternet)
     there = [*to_step("tls"), "2", "llm.example.com", "ops@example.com"]
     # From the end of TLS: three questions back, then to Caddy, Bind, Firewall; and all the way forward by Enter.
-    code, shown = walk(gateway, *there, *"bbbbbb", *[ENTER] * 3, *[ENTER] * 3, ENTER, ENTER)
+    code, shown = walk(gateway, *there, *"bbbbbb", *[ENTER] * 3, *[ENTER] * 3, *[ENTER] * 4)
     assert code == 0
     assert gateway.started[0].data["tls"] == {
         "mode": "acme",
@@ -341,14 +341,14 @@ def test_back_goes_to_the_question_before_and_the_step_before_and_loses_nothing(
         "email": "ops@example.com",
     }
     assert "[llm.example.com]" in shown and "[ops@example.com]" in shown and "A number [2]" in shown
-    assert shown.count("Step 2 of 5") == 2 and shown.count("Step 1 of 5") == 1
+    assert shown.count("Step 2 of 6") == 2 and shown.count("Step 1 of 6") == 1
 
 
 def test_back_from_the_first_page_and_from_the_review() -> None:
     _, shown = walk(gateway_of("exposed"), "b", ENTER, "b", ENTER, ENTER)
-    assert shown.count("Step 1 of 5") == 2 and shown.count("Enter = begin") == 3
-    _, shown = walk(gateway_of("exposed"), *to_step("tls"), ENTER, ENTER, ENTER, "b", "q")
-    assert shown.count("Step 5 of 5") == 2 and "Review" in shown
+    assert shown.count("Step 1 of 6") == 2 and shown.count("Enter = begin") == 3
+    _, shown = walk(gateway_of("exposed"), *to_step("tls"), *[ENTER] * 5, "b", "q")
+    assert shown.count("Step 6 of 6") == 2 and "Review" in shown
 
 
 @pytest.mark.parametrize("lines", [["q"], [ENTER, "q"], [ENTER] * 8 + ["q"], [ENTER] * 8 + ["no"], [], [ENTER] * 3])
@@ -409,7 +409,7 @@ def test_answers_are_saved_and_the_script_written(tmp_path: Path, monkeypatch: p
     (tmp_path / "there").write_text("mine")
     gateway = gateway_of("exposed")
     lines = ["s", ENTER, "x", "there", "n", "x", "there", "y", "s", "b", "x", "there/below"]
-    code, shown = walk(gateway, *to_step("tls"), *[ENTER] * 3, *lines, "q")
+    code, shown = walk(gateway, *to_step("tls"), *[ENTER] * 5, *lines, "q")
     assert code == 0 and gateway.started == []
     (saved, text), *_ = gateway.saved
     assert (saved, load(text.encode())) == (f"{tmp_path}/answers.yaml", gateway.open().draft.answers())
@@ -421,7 +421,7 @@ def test_wrong_answers_of_an_earlier_draft_are_named_and_taken_out() -> None:
     gateway = gateway_of("exposed")
     data = {**gateway.open().draft.data, "proxy": {"read_timeout": "soon"}}
     gateway.opening = opening(gateway, draft=Draft(data))
-    code, shown = walk(gateway, *to_step("tls"), *[ENTER] * 3, ENTER, ENTER)
+    code, shown = walk(gateway, *to_step("tls"), *[ENTER] * 5, ENTER, ENTER)
     assert code == 0
     assert "proxy.read_timeout: " in shown and "proxy" not in gateway.started[0].data
 
@@ -458,9 +458,9 @@ def test_server_whose_final_test_fails_is_left_with_5(lines: list[str]) -> None:
 def test_healthy_server_can_be_given_other_answers() -> None:
     gateway = gateway_of("finished", machine=OnTheInternet)
     gateway.opening = opening(gateway, was_set_up=True)
-    code, shown = walk(gateway, "c", *[ENTER] * 4, ENTER, ENTER, ENTER, ENTER)
+    code, shown = walk(gateway, "c", *[ENTER] * 10)
     assert code == 0 and len(gateway.settled) + len(gateway.started) == 1
-    assert "Step 1 of 5" in shown
+    assert "Step 1 of 6" in shown
 
 
 def test_drifted_server_is_put_right_by_enter() -> None:

@@ -133,7 +133,7 @@ def test_demo_without_a_scene_is_the_fresh_server() -> None:
 def test_dumb_terminal_gets_lines_and_not_one_escape_byte(term: str) -> None:
     ended = call(environment={"TERM": term}, enters=True)
     assert ended.code == 0
-    assert "Step 5 of 5: TLS" in ended.shown and "/var/log/vllm-https-setup/" in ended.shown
+    assert "Step 5 of 6: TLS" in ended.shown and "/var/log/vllm-https-setup/" in ended.shown
     assert "\x1b" not in ended.shown and "SCREENS" not in ended.shown
     assert "heavy [] umask 0o22" in ended.shown
 
@@ -142,7 +142,7 @@ def test_plain_is_lines_on_any_terminal() -> None:
     ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     ended = call("--plain", enters=True, environment=ascii_alone)
     assert ended.code == 0
-    assert "Step 1 of 5: Preflight" in ended.shown and "... SSH proved from outside" in ended.shown
+    assert "Step 1 of 6: Preflight" in ended.shown and "... SSH proved from outside" in ended.shown
     assert ended.shown.isascii() and "\x1b" not in ended.shown
 
 

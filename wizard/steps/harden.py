@@ -26,11 +26,11 @@ def is_concerned(look: Look) -> bool:
 
 
 CHOICES = (
-    Choice(False, "Not now", "the endpoint is encrypted, and only that; it can be hardened later"),
+    Choice(False, "Not now", "encrypted is what it is then; this can be done later"),
     Choice(
         True,
-        "What suits most servers",
-        "limits, bans of who tries keys, confined services, a watch. Installs fail2ban; restarts vLLM once more",
+        "Recommended",
+        "limits, bans, confined services, a watch; installs fail2ban, restarts vLLM once more",
     ),
 )
 
@@ -38,8 +38,10 @@ CHOICES = (
 def ask(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
     """All of it or nothing, and who may use the API; single parts are for the answers file."""
     yield Question("harden.recommended", "Harden this server", Kind.ONE, CHOICES)
-    yield Question("harden.allow_from", "Who may use the API", Kind.LIST, otherwise="everybody who has a key")
-    if look.answers.harden.recommended:
+    harden = look.answers.harden
+    if harden.recommended or harden.allow_from:
+        yield Question("harden.allow_from", "Who may use the API", Kind.LIST, otherwise="everybody who has a key")
+    if harden.recommended:
         sits = look.operator.address if look.operator else ""
         yield Question("harden.never_ban", "Never banned", Kind.LIST, otherwise=f"this server{sits and f', {sits}'}")
 

@@ -31,6 +31,7 @@ HOOK, HOOK_PORT, TOKEN = "hook.example.test", 8443, "T0KEN-of-the-webhook/xyz"
 PROMETHEUS = "/var/lib/prometheus/node-exporter/vllm-https.prom"
 # The second look comes at once: the test need not wait for a model to come to itself.
 PAUSE = "[Service]\nExecStart=\nExecStart=/usr/local/bin/vllm-https-setup watch --journal --pause 1\n"
+DROP_IN = File(PAUSE.encode())
 HARDEN = {
     "watch": True,
     "watch_minutes": 1440,
@@ -41,7 +42,7 @@ HARDEN = {
 }
 FILES = {
     COMMAND: File(NOTIFY.encode(), 0o755),
-    f"{UNITS}/{SERVICE}.d/test.conf": File(PAUSE.encode()),
+    f"{UNITS}/{SERVICE}.d/test.conf": DROP_IN,
     "/var/lib/prometheus/node-exporter/other.prom": File(b"other 1\n"),
 }
 
@@ -210,7 +211,7 @@ def test_what_changes_is_told_once_and_metrics_are_for_the_scraper_alone(site: S
     # Off: nothing of it is left; and on again, for uninstall to take it back.
     answer(operator)
     document = operator.apply()
-    assert document["exit_code"] == 0, troubles(document)
+    assert (document["exit_code"], troubles(document)) == (0, [])
     assert_gone(server)
     assert operator.apply()["changed"] is False
     answer(operator, **HARDEN)
@@ -222,6 +223,34 @@ def test_what_changes_is_told_once_and_metrics_are_for_the_scraper_alone(site: S
     ours = (COMMAND, NOTICES, CHAIN, KEY)
     assert [line for line in left(before, server) if not any(path in line for path in ours)] == []
     assert rules_of(server) == rules
+
+
+def test_renewal_that_the_ca_refuses_is_told_with_its_reason(
+    lab: Lab, acme: Acme, attend: Callable[[ServerSpec], Operator]
+) -> None:
+    """Caddy has a certificate that nears its end, and is refused another."""
+    site = Site(lab, acme, attend(ServerSpec(guide_packages=True, files={f"{UNITS}/{SERVICE}.d/test.conf": DROP_IN})))
+    server, operator, journal = site.server, site.operator, Journal(site.server)
+    site.name()
+    site.answer_acme()
+    tls = json.loads(server.get("/home/operator/answers.yaml"))["tls"]
+    operator.answer(tls=tls, harden={"watch": True})
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert journal.look() == []
+    acme.reject("rateLimited")
+    old = lab.certificates.issue(DOMAIN, begins=-80, ends=10)
+    (path,) = server.run(["find", "/var/lib/caddy", "-name", f"{DOMAIN}.crt"]).stdout.split()
+    server.run(["systemctl", "stop", "caddy.service"])
+    server.put(path, old.chain, 0o600, "caddy:caddy")
+    server.put(path.removesuffix("crt") + "key", old.key, 0o600, "caddy:caddy")
+    server.run(["systemctl", "start", "caddy.service"])
+    until = Deadline("Caddy's attempt to renew", 30)
+    while "could not get certificate" not in server.run(["journalctl", "-q", "-o", "cat", "-u", "caddy"]).stdout:
+        until.tick(0.3)
+    (line,) = (line for line in journal.look() if line.startswith("the certificate"))
+    assert line.startswith("the certificate ends in 9 days, on ") and "Caddy should have renewed it: the CA's" in line
+    assert journal.look() == []
 
 
 def assert_gone(server: Server) -> None:

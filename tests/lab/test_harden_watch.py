@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from tests.lab import Acme, Lab, Server, ServerSpec, cache
-from tests.lab.operator import Document, Operator, findings, rows, troubles
+from tests.lab.killing import kill_at
+from tests.lab.operator import Document, Operator, began, findings, rows, troubles
 from tests.lab.site import CHAIN, DOMAIN, KEY, Site
-from tests.lab.space import OUTSIDE, Deadline
+from tests.lab.space import OUTSIDE, OUTSIDE6, Deadline
 from tests.lab.spec import CANARY, File
 from tests.lab.test_uninstall import left, rules_of
 
@@ -251,6 +252,76 @@ def test_renewal_that_the_ca_refuses_is_told_with_its_reason(
     (line,) = (line for line in journal.look() if line.startswith("the certificate"))
     assert line.startswith("the certificate ends in 9 days, on ") and "Caddy should have renewed it: the CA's" in line
     assert journal.look() == []
+
+
+THEIRS = File(b"http://blog.lan:8081 {\n\trespond blog\n}\n")
+CUTS = ("daemon-reload", f"enable {TIMER}", f"restart {TIMER}")
+
+
+def test_runs_that_are_cut_off_are_completed_and_the_timer_is_there_after_a_reboot(
+    lab: Lab, attend: Callable[[ServerSpec], Operator]
+) -> None:
+    """The Caddyfile is another's, the firewall too, and the scraper comes by IPv6."""
+    files = {"/etc/caddy/Caddyfile": THEIRS, f"{UNITS}/{SERVICE}.d/test.conf": DROP_IN}
+    operator = attend(ServerSpec(guide_packages=True, files=files, ufw_enabled=True, ufw_rules=("allow 22/tcp",)))
+    server = operator.server
+    wanted: dict[str, Any] = {"watch": True, "metrics_from": [OUTSIDE6], "prometheus_file": PROMETHEUS}
+
+    def answer(**harden: Any) -> None:
+        operator.answer(
+            tls={"hosts": ["llm.lab.internal"]},
+            caddy={"existing_config": "keep"},
+            firewall={"manage": False},
+            harden=harden,
+        )
+
+    answer(**wanted)
+    planned = operator.plan()
+    assert (planned["exit_code"], list(findings(planned, "blocked"))) == (3, ["harden.prometheus_file"])
+    server.run(["install", "-d", "-m", "0755", "/var/lib/prometheus/node-exporter"])
+    server.put("/var/lib/prometheus/node-exporter/other.prom", b"other 1\n")
+    for words in CUTS:
+        kill_at(operator, began(words))
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert {"harden.metrics_option"} <= set(findings(document, "warn"))
+    url = f"http://[{server.address6}]:9180"
+    server.run(["ufw", "allow", "9180/tcp"])
+    counted = lab.outside.run(["curl", "-sgf", "-m", "5", f"{url}/caddy"]).stdout
+    assert "caddy_" in counted, "what is no global option is there"
+    by_ipv4 = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{server.address}:9180/vllm"]
+    assert lab.outside.run(by_ipv4).stdout == "403"
+    server.run(["ufw", "delete", "allow", "9180/tcp"])
+
+    server.reboot()
+    shown = server.run(["systemctl", "show", TIMER, "-p", "ActiveState,NextElapseUSecMonotonic"]).stdout
+    assert "ActiveState=active" in shown and "infinity" not in shown
+    # A look that is killed has told nothing, or what it has told is told again: nothing is lost.
+    journal = Journal(server)
+    assert journal.look() == []
+    server.run(["systemctl", "stop", "vllm.service"])
+    server.run(["systemctl", "start", "--no-block", SERVICE])
+    server.run(["systemctl", "kill", "-s", "KILL", SERVICE])
+    assert [line for line in journal.look() if line.startswith("api.models failed")]
+    server.run(["systemctl", "start", "vllm.service"])
+    until = Deadline("the line of vLLM's return", 30)
+    while not [line for line in journal.look() if line.startswith("api.models works again")]:
+        until.tick(0.2)
+    # Edited by hand: put back.
+    server.put(f"{UNITS}/{TIMER}", b"[Timer]\nOnCalendar=daily\n")
+    assert "harden.watch" in findings(operator.ask("status"), "drift")
+    assert operator.ask("repair")["exit_code"] == 0
+    assert b"OnUnitInactiveSec" in server.get(f"{UNITS}/{TIMER}")
+
+    answer()
+    for words in (f"disable --now {TIMER}", f"remove {UNITS}/{TIMER}", f"remove {UNITS}/{SERVICE}"):
+        kill_at(operator, began(words))
+    document = operator.apply()
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    assert_gone(server)
+    assert b"9180" not in server.get("/etc/caddy/vllm-https.caddy")
+    assert operator.ask("uninstall --yes --expose")["exit_code"] == 0
+    assert server.get("/etc/caddy/Caddyfile").split() == THEIRS.content.split()
 
 
 def assert_gone(server: Server) -> None:

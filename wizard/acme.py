@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from . import eab
 from .acme_words import translate
-from .caddy_service import SERVICE, loaded
+from .caddy_service import SERVICE, loaded, wanted_admin
 from .engine import Look
 from .model import Action, FileIs, Finding, Impact, Level, Probe, Run, Wait
+from .parse.caddy_admin import DEFAULT_ADMIN, UNIX
 from .server import Response, Server
 
 STORAGE = "/var/lib/caddy/.local/share/caddy/certificates"
@@ -26,11 +27,16 @@ DIRECTORY_TIMEOUT_S = 10
 
 
 def certificate_path(look: Look) -> str:
-    """Where Caddy keeps it: one folder a CA, named after its directory's address (certmagic's KeyBuilder.Safe)."""
-    url = urlsplit(look.answers.tls.acme_directory)
-    issuer = f"{url.netloc}{url.path}".strip("/").replace("/", "-").replace(":", "-").lower()
+    """Where Caddy keeps it: one folder a CA."""
+    issuer = issuer_directory(look.answers.tls.acme_directory)
     domain = (look.answers.tls.domain or "").lower()
     return f"{STORAGE}/{issuer}/{domain}/{domain}.crt"
+
+
+def issuer_directory(directory: str) -> str:
+    """What Caddy calls the folder of a CA: its directory's address (certmagic's KeyBuilder.Safe)."""
+    url = urlsplit(directory)
+    return f"{url.netloc}{url.path}".strip("/").replace("/", "-").replace(":", "-").lower()
 
 
 def is_other(look: Look) -> bool:
@@ -180,8 +186,13 @@ def has_of_another_ca(look: Look) -> bool:
 def ask_anew(look: Look, put_back: tuple[Action, ...]) -> tuple[Run, ...]:
     """Through any number of reloads Caddy goes on with the certificate that it has in memory for a name, and asks no
     other public CA until that one ends. An empty configuration in between makes it forget."""
-    load = "http://localhost:2019/load"
-    empty = ("curl", "-fsS", "-m", "30", "-H", "Content-Type: application/json", "-d", "{}", load)
+    where: tuple[str, ...] = ("http://localhost:2019/load",)
+    nothing = "{}"
+    if (address := wanted_admin(look)) != DEFAULT_ADMIN:
+        # Nothing at all would move it to its own port again.
+        where = ("--unix-socket", address.removeprefix(UNIX), "http://localhost/load")
+        nothing = json.dumps({"admin": {"listen": address}})
+    empty = ("curl", "-fsS", "-m", "30", "-H", "Content-Type: application/json", "-d", nothing, *where)
     why = "Caddy would keep another CA's certificate for this name: it forgets it, for a moment without any site"
     again = loaded(look)
     return (

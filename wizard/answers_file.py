@@ -39,23 +39,23 @@ class AnswersError(Exception):
         self.errors = errors
 
 
-def read(path: str, *, sudo_uid: int | None) -> bytes:
-    """The content of the answers file; `-` is standard input. At most one byte more than LARGEST.
+def read(path: str, *, sudo_uid: int | None, most: int = LARGEST) -> bytes:
+    """The content of the answers file; `-` is standard input. At most one byte more than `most`.
 
     `sudo_uid` is the user who called sudo, None where there is none. The file must belong to root, to that
     user or to the one this runs as, and nobody else may be able to write to it. Raises AnswersError, key "".
     """
     if path == "-":
-        return sys.stdin.buffer.read(LARGEST + 1)
+        return sys.stdin.buffer.read(most + 1)
     trusted = frozenset({0, os.geteuid()} | (set() if sudo_uid is None else {sudo_uid}))
     try:
-        return _read_trusted(path, trusted)
+        return _read_trusted(path, trusted, most)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a path"
         raise _refused(path, reason.lower()) from None
 
 
-def _read_trusted(path: str, trusted: frozenset[int]) -> bytes:
+def _read_trusted(path: str, trusted: frozenset[int], most: int = LARGEST) -> bytes:
     link = os.lstat(path)
     if stat.S_ISLNK(link.st_mode) and link.st_uid not in trusted:
         raise _refused(path, "this link belongs to another user", "the path of the file itself")
@@ -70,7 +70,7 @@ def _read_trusted(path: str, trusted: frozenset[int]) -> bytes:
         if found.st_mode & stat.S_IWGRP and has_access_list(inode):
             raise _refused(path, "an access list lets others write to this file", f"setfacl -b {path}")
         with open(os.open(inode, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
-            return file.read(LARGEST + 1)
+            return file.read(most + 1)
     finally:
         os.close(handle)
 

@@ -105,13 +105,13 @@ class Book(ABC):
 
     def action_began(self, step: Step, action: Action, change: Change, before: FileState | None) -> None:
         self.before_action()
-        backup = None
-        if isinstance(action, Write | Remove):
+        backup, lasting = None, isinstance(action, Write) and action.lasting
+        if isinstance(action, Write | Remove) and not lasting:
             backup = self.back_up(action.path, before)
         self.own(owned_before(self.owned, step.id, action, before, backup))
         undo = [list(one.argv) for one in action.undo] if isinstance(action, Run) else []
         then = [{"argv": list(one.argv), "why": one.why, "impact": str(one.impact)} for one in action.then]
-        sha = sha256(action.content) if isinstance(action, Write) else None
+        sha = sha256(action.content) if isinstance(action, Write) and not lasting else None
         known: dict[str, Any] = {
             "change": change.as_json(),
             "backup": backup,
@@ -121,6 +121,7 @@ class Book(ABC):
         }
         if isinstance(action, Write):
             known["keeps_attributes"] = action.keep_attributes
+            known["lasting"] = lasting
         self.has_changed = True
         self.event("action_began", durable=True, step=step.id, **known)
         self.line(f"── {change.why}")
@@ -158,6 +159,8 @@ class Book(ABC):
 def owned_before(owned: Owned, step: str, action: Action, before: FileState | None, backup: str | None) -> Owned:
     """What is ours, with what this action is about to touch."""
     match action:
+        case Write(lasting=True):
+            return owned
         case Write():
             told, edits = action.then, action.keep_attributes
             return owned.before_write(
@@ -174,6 +177,8 @@ def owned_before(owned: Owned, step: str, action: Action, before: FileState | No
 def owned_after(owned: Owned, action: Action) -> Owned:
     """What is ours, once this action is done."""
     match action:
+        case Write(lasting=True):
+            return owned
         case Write():
             attributes = None if action.keep_attributes else (action.mode, action.owner, action.group)
             return owned.after_write(action.path, action.content, attributes)

@@ -4,15 +4,59 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .caddyfile import HEADING, is_packaged
 from .engine import Look
-from .model import CaddyRuns, FileIs, Impact, ListensOn, Run, Then, UnitIs
-from .paths import CADDY_ROOT, CADDYFILE
+from .hardening import chosen
+from .model import CaddyRuns, Effect, FileIs, Impact, ListensOn, Run, Then, UnitIs
+from .parse.caddy_admin import DEFAULT_ADMIN, DEFAULT_PORT, UNIX, admin_address
+from .paths import ADMIN_SOCKET, CADDY_ROOT, CADDYFILE
 
 ROOT_MADE = b"(made by Caddy when it first needs it)"
 SERVICE = "caddy.service"
-# Where it listens with a Caddyfile of ours.
-LISTENING = ListensOn(SERVICE, (("127.0.0.1", 2019), ("::", 443)))
-RUNNING = (UnitIs(SERVICE, active=True), LISTENING, CaddyRuns(CADDYFILE))
+ADMIN_PORT = ("127.0.0.1", DEFAULT_PORT)
+RESTART = ("systemctl", "restart", SERVICE)
+
+
+def wanted_admin(look: Look) -> str:
+    """Where Caddy is to be administered: what the answers say, or a Caddyfile of others that is kept."""
+    state = look.server.read(CADDYFILE)
+    if (
+        look.answers.caddy.existing_config == "keep"
+        and state is not None
+        and state.kind == "file"
+        and HEADING not in state.text
+        and not is_packaged(state.text)
+    ):
+        return admin_address(state.text)
+    return f"{UNIX}{ADMIN_SOCKET}" if chosen(look.answers, "admin_socket") else DEFAULT_ADMIN
+
+
+def is_moved(look: Look, wanted: str = "") -> bool:
+    """True if the Caddy that runs is administered elsewhere than it is to be.
+
+    `caddy reload`, which a reload of the service is, asks at the new address, where nobody is yet: it takes a restart.
+    """
+    wanted = wanted or wanted_admin(look)
+    ports = {one.port for one in look.server.listeners() if one.unit == SERVICE}
+    if not ports or not look.server.units(SERVICE)[SERVICE].is_active:
+        return False
+    if wanted == DEFAULT_ADMIN:
+        return DEFAULT_PORT not in ports
+    return wanted.startswith(UNIX) and DEFAULT_PORT in ports
+
+
+def listening(caddyfile: str) -> ListensOn:
+    """Where Caddy listens with a Caddyfile of ours."""
+    return _listening(admin_address(caddyfile))
+
+
+def _listening(address: str) -> ListensOn:
+    return ListensOn(SERVICE, ((ADMIN_PORT,) if address == DEFAULT_ADMIN else ()) + (("::", 443),))
+
+
+def running(look: Look) -> tuple[Effect, ...]:
+    """What is true when Caddy has taken its files up."""
+    return UnitIs(SERVICE, active=True), _listening(wanted_admin(look)), CaddyRuns(CADDYFILE)
 
 
 def loaded(look: Look) -> Then:
@@ -20,24 +64,26 @@ def loaded(look: Look) -> Then:
 
     The package's ExecReload passes --force: certificate files are read again too, though the Caddyfile is the same.
     """
-    running = look.server.units(SERVICE)[SERVICE].is_active
+    runs = look.server.units(SERVICE)[SERVICE].is_active
     root = () if look.server.read(CADDY_ROOT) else (FileIs(CADDY_ROOT, ROOT_MADE, 0o600, "caddy", "caddy"),)
     then = Then(
         ("systemctl", "reload-or-restart", SERVICE),
-        "Caddy takes the new configuration up; open connections live on" if running else "start Caddy",
-        Impact.RELOAD_CADDY if running else Impact.NONE,
-        makes=(*root, *RUNNING),
+        "Caddy takes the new configuration up; open connections live on" if runs else "start Caddy",
+        Impact.RELOAD_CADDY if runs else Impact.NONE,
+        makes=(*root, *running(look)),
     )
-    if not running:
+    if not runs:
         return replace(then, back=stopped())
+    if is_moved(look):
+        why = "Caddy is administered elsewhere from now on, which takes a restart; open connections are cut"
+        then = replace(then, argv=RESTART, why=why, impact=Impact.RESTART_CADDY)
     before = tuple((one.address, one.port) for one in look.server.listeners() if one.unit == SERVICE)
     return replace(then, back=replace(then, makes=(ListensOn(SERVICE, before), CaddyRuns(CADDYFILE))))
 
 
-def restarted() -> Run:
+def restarted(look: Look, why: str = "Caddy makes new ones; open connections are cut") -> Run:
     """What it has in memory is forgotten: a reload keeps the certificates that it has loaded."""
-    why = "Caddy makes new ones; open connections are cut"
-    return Run(("systemctl", "restart", SERVICE), why, Impact.RESTART_CADDY, makes=RUNNING)
+    return Run(RESTART, why, Impact.RESTART_CADDY, makes=running(look))
 
 
 def stopped() -> Then:

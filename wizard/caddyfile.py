@@ -6,8 +6,12 @@ from .endpoint import find_hosts, url_host
 from .engine import Look
 from .hardening import allowed, chosen
 from .parse.account import Account, read_account
+from .parse.caddy_admin import DEFAULT_ADMIN
+from .paths import ADMIN_SOCKET
 from .render import render
 
+# What every Caddyfile of ours begins with.
+HEADING = "# Made by vllm-https-setup"
 # What an overlay takes the package's own Caddyfile for: it is not known before the package is there.
 PACKAGED_CADDYFILE = b"# The Caddyfile that the package brings\n"
 ADDITIONS = "/etc/caddy/vllm-https.d"
@@ -40,6 +44,7 @@ def render_caddyfile(look: Look, upstream: str) -> str:
         "Caddyfile.j2",
         mode=look.answers.tls.mode,
         hosts=find_hosts(look),
+        admin=f"unix/{ADMIN_SOCKET}" if chosen(look.answers, "admin_socket") else DEFAULT_ADMIN,
         protocols="h1 h2 h3" if look.answers.proxy.http3 else "h1 h2",
         slow_clients=SLOW_CLIENTS if chosen(look.answers, "slow_clients") else None,
         additions=ADDITIONS,

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from .report import Document
 
 SCENES = ("fresh", "exposed", "drifted", "blocked", "broken")
-LOOKING = ("plan", "apply", "repair", "status", "test", "run", "watch")
-COMMANDS_WITH_REPORT = ("plan", "apply", "repair", "status", "test", "rollback", "uninstall")
+LOOKING = ("plan", "apply", "repair", "status", "test", "run", "restore", "watch")
+COMMANDS_WITH_REPORT = (
+    *("plan", "apply", "repair", "status", "test", "rollback", "uninstall"),
+    *("key", "backup", "restore"),
+)
 
 
 class Usage(Exception):
@@ -81,6 +84,21 @@ def build_parser() -> Parser:
         bind = one.add_mutually_exclusive_group()
         bind.add_argument("--expose", action="store_true", help="also where that opens vLLM to the network again")
         bind.add_argument("--keep-bind", action="store_true", help="leave vLLM bound to 127.0.0.1")
+    key = command("key", "vLLM's API key", json_too=False)
+    new = key.add_subparsers(dest="which", metavar="WHICH", required=True, parser_class=Parser).add_parser(
+        "new",
+        help="make one, in the place of the old one where there is one",
+        description="Makes an API key, writes it into vLLM's env file, restarts vLLM and proves that the new key opens "
+        "/v1 and the old one does not. It is shown nowhere; the report says how to read it.",
+    )
+    new.add_argument("--answers", metavar="F", help=f"{answers_help} (default: the saved ones, or none)")
+    new.add_argument("--yes", action="store_true", help="do not ask")
+    new.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    backup = command("backup", "the answers, and the keys and certificates that clients trust, as one archive")
+    backup.add_argument("file", metavar="FILE", help="root's alone, for it holds private keys; - is standard output")
+    restore = command("restore", "set a fresh server up from such an archive: clients need to change nothing")
+    restore.add_argument("file", metavar="FILE", help="the archive; - is standard input")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
     command("runs", "earlier runs", json_too=False)
     log = command("log", "every command of a run, with its output", json_too=False)
     log.add_argument("run", nargs="?", metavar="RUN", help="default: the last")
@@ -374,6 +392,41 @@ def uninstall(options: argparse.Namespace, words: Sequence[str]) -> int:
     return with_report(options, words, lambda: commands.uninstall(sure, progress.tell, ask))
 
 
+def key(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands
+    from .new_key import replace_key
+    from .progress import Progress
+
+    progress = Progress(sys.stderr if options.json else sys.stdout)
+    sure = commands.Sure(options.yes)
+    return with_report(options, words, lambda: replace_key(options.answers, sudo_uid(), sure, progress.tell, ask))
+
+
+def backup(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """With - the archive is all that standard output gets."""
+    from . import recovery
+    from .report import Text
+
+    def tell(document: Document) -> None:
+        for line in Text().lines(document):
+            print(line, file=sys.stderr)
+
+    to_output = options.file == "-"
+    if to_output and (options.json or sys.stdout.isatty()):
+        message = "standard output gets the archive, and neither a document nor a terminal: … backup - >FILE"
+        return fail_call(words, "backup", [{"line": None, "key": "", "message": message, "expected": None}])
+    return with_report(options, words, lambda: recovery.back_up(options.file, sudo_uid()), tell if to_output else None)
+
+
+def restore(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from . import commands, recovery
+    from .progress import Progress
+
+    progress = Progress(sys.stderr if options.json else sys.stdout)
+    sure = commands.Sure(options.yes)
+    return with_report(options, words, lambda: recovery.restore(options.file, sudo_uid(), sure, progress.tell, ask))
+
+
 def ask(document: Document) -> bool:
     """Shows what would be done and asks, on a terminal; without one the answer is no."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -433,6 +486,9 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "refresh": refresh,
     "watch": watch,
     "export": export,
+    "key": key,
+    "backup": backup,
+    "restore": restore,
     "rollback": rollback,
     "uninstall": uninstall,
     "status": status,

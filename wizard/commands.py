@@ -143,8 +143,23 @@ def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()
         raise runs.Busy(holder)
     unfinished = journal.find_unfinished()
     if text is None:
-        text = answers_of(unfinished.id) if unfinished else saved_answers()
+        # A run that had none to begin with: what it left undone is put right by those that are saved.
+        text = (answers_of(unfinished.id) if unfinished else b"") or saved_answers()
     session = Session(checked.load_saved(text), operator=find_operator())
+    return carry_through(session, command, text, tell, only=only)
+
+
+def carry_through(
+    session: Session,
+    command: str,
+    text: bytes,
+    tell: Tell,
+    *,
+    only: Sequence[str] = (),
+    agree: Callable[[Report], None] = lambda plan: None,
+) -> Document:
+    """The plan by these answers, carried out by a run once `agree` has not raised; and its report."""
+    unfinished = journal.find_unfinished()
     results = session.plan(steps_named(only))
     if is_blocked(results):
         return document_of(report_of_plan(session, command, results, 3), session.mask)
@@ -152,6 +167,7 @@ def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()
         return document_of(report_of_plan(session, command, results, 1), session.mask)
     if not has_actions(results):
         return document_of(_nothing_to_do(session, command, text, results, unfinished), session.mask)
+    agree(report_of_plan(session, command, results, 0))
     run = begin(session, command, text, results, unfinished, only=only)
     return follow(session, run, tell)
 
@@ -179,17 +195,24 @@ def begin(
         "only": list(only),
         "reviewed": fingerprints(results) if reviewed else None,
     }
-    return _start(session, request, text, report_of_plan(session, command, results, 0))
+    return start_run(session, request, text, report_of_plan(session, command, results, 0))
 
 
-def _start(session: Session, request: dict[str, Any], text: bytes, planned: Report) -> str:
-    """The run's directory, and its unit."""
+def start_run(session: Session, request: dict[str, Any], text: bytes, planned: Report) -> str:
+    """The run's directory, and its unit. What it brings back lies beside it until a run has: see restored.py."""
     run = journal.new_run_id(time.time())
+    kept = session.look.archive
+    placed = kept is not None and files.read(paths.RESTORE) is None
+    if kept is not None:
+        files.make_directories(paths.STATE, 0o755)
+        files.write(paths.RESTORE, kept.raw, mode=0o600)
     journal.prepare(run, request, text, {"steps": [[c.as_json() for c in step.changes] for step in planned.steps]})
     try:
         runs.start(session.machine, run)
     except SetupError:
         journal.forget(run)
+        if placed:
+            files.remove(paths.RESTORE)
         raise
     return run
 
@@ -276,7 +299,7 @@ def _take_back(session: Session, undoing: Undoing, sure: Sure, tell: Tell, ask: 
         "only": [],
         "undo": undoing.undo,
     }
-    return follow(session, _start(session, request, undoing.answers, report), tell)
+    return follow(session, start_run(session, request, undoing.answers, report), tell)
 
 
 def answers_of(run: str) -> bytes:
@@ -293,6 +316,8 @@ def _nothing_to_do(
 ) -> Report:
     tested = run_tests(session, results) if any(result.step.prove for result in results) else Tested(results, ())
     save_answers(text, session.look.answers)
+    if len(results) == len(STEPS):
+        files.remove(paths.RESTORE)
     if unfinished:
         journal.mark(unfinished.id, "continued", "a run with nothing left to do")
     return Report(

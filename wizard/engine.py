@@ -35,6 +35,7 @@ from .server import FileState, Operator, Server
 
 if TYPE_CHECKING:
     from .answers import Answers
+    from .archive import Archive
 
 
 # After its actions a step looks again, and does what only then showed; what still shows after that is a failure.
@@ -43,13 +44,17 @@ MOST_LOOKS = 3
 
 @dataclass(frozen=True)
 class Look:
-    """What a step is given: the server, the answers, where the operator sits, what is ours, and the secrets' mask."""
+    """What a step is given: the server, the answers, where the operator sits, what is ours, and the secrets' mask.
+
+    `archive` is what a restore brings back, where one is under way, or was cut off.
+    """
 
     server: Server
     answers: Answers
     operator: Operator | None = None
     owned: Owned = field(default_factory=Owned)
     mask: Mask = field(default_factory=Mask)
+    archive: Archive | None = None
 
 
 def no_questions(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
@@ -153,7 +158,9 @@ def compose(findings: Iterable[Finding]) -> tuple[Action, ...]:
     composed: list[Action] = []
     for number, action in enumerate(actions):
         composed.append(action)
-        composed.extend(told(then, action) for then in action.then if last[then.argv] == number)
+        due = [last[then.argv] == number for then in action.then]
+        # What an action has told first (systemd, that a unit has changed) is told before what follows it, each time.
+        composed.extend(told(then, action) for at, then in enumerate(action.then) if any(due[at:]))
     return tuple(composed)
 
 

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import checked, files, journal, runs, shortage
+from . import checked, files, journal, new_key, paths, runs, shortage
 from .book import Book
 from .caddy_service import SERVICE
 from .caddyfile import SITE_FILE
@@ -43,7 +43,8 @@ def execute(run_id: str) -> int:
         wanted = checked.load(text, request.get("checked")) if text else checked.defaults()
         session = Session(wanted, operator=operator)
         undoes = "undo" in request
-        keep = (lambda: None) if undoes else (lambda: save_answers(text, wanted))
+        asks_nothing = undoes or command == new_key.COMMAND
+        keep = (lambda: None) if asks_nothing else (lambda: save_answers(text, wanted))
         book = journal.Journal(run_id, session.mask, keep)
         session.machine.observer = book
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -55,6 +56,8 @@ def execute(run_id: str) -> int:
         except Exception as error:
             report = broken(session, book, command, error)
         try:
+            if report.exit_code in (0, 5) and command != new_key.COMMAND and not request["only"]:
+                files.remove(paths.RESTORE)
             return _end(session, book, request, report, directory)
         except SetupError as error:
             # A full disk: whoever follows sees that there is no report, and why.
@@ -106,7 +109,10 @@ def _take_back(session: Session, book: journal.Journal, request: dict[str, Any])
 
 def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
     """The steps walked, and where that went well the final test."""
-    results = walk(steps_named(request["only"]), view.look, book, request.get("reviewed"))
+    steps = steps_named(request["only"])
+    if request["command"] == new_key.COMMAND:
+        steps = new_key.steps(proved=bool(request["proved"]))
+    results = walk(steps, view.look, book, request.get("reviewed"))
     rows: tuple[TestRow, ...] = ()
     failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)
     if not failed and any(result.step.prove for result in results):
@@ -186,4 +192,5 @@ def said_first(results: Results, look: Look) -> tuple[str, ...]:
 def _for_clients(results: Results) -> tuple[str, ...]:
     """What clients have to do, whatever else the run has come to."""
     exported = any(change.why == NEW_EXPORT for result in results for change in result.changes)
-    return (CLIENTS_NEED_IT,) if exported else ()
+    new = new_key.for_clients(finding for result in results for finding in result.after)
+    return (*((CLIENTS_NEED_IT,) if exported else ()), *new)

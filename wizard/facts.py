@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from .model import Action, Output, SetupError
 from .parse.apt import parse_packages
+from .parse.caddy_admin import admin_socket
 from .parse.netfilter import Ruleset, is_ufw_loaded, parse_ruleset
 from .parse.ufw import UfwDefaults, is_cut_off, parse_defaults, parse_enabled, parse_log_level, parse_user_rules
 from .parse.units import parse_show
@@ -181,7 +183,7 @@ class Facts:
         return self._once(("caddy_runs", path), lambda: self._caddy_runs(path))
 
     def _caddy_runs(self, path: str) -> bool | None:
-        running = self.machine.exchange(CADDY_ADMIN)
+        running = self.machine.exchange(replace(CADDY_ADMIN, unix=admin_socket(self._text(path))))
         if running.status != 200:
             return None
         adapted = self.query((*ADAPT, path))

@@ -17,7 +17,7 @@ def show_runs() -> int:
         if past.continued_by:
             state = f"cut off; completed by {past.continued_by}"
         elif past.ended is None:
-            command = past.command if past.command in UNDOING else "apply"
+            command = {**{name: name for name in UNDOING}, "key": "key new"}.get(past.command, "apply")
             state = "under way" if holder and holder.run == past.id else f"cut off: the next {command} completes it"
         else:
             state = f"exit code {past.exit_code}{', changed this server' if past.changed else ''}"

@@ -127,7 +127,7 @@ def check_shown(look: Look) -> Iterator[Finding]:
     if NO_CERTIFICATE in error:
         yield on_its_way(host, asked)
     elif UNKNOWN_ISSUER.search(error):
-        yield of_the_old_ca()
+        yield of_the_old_ca(look)
 
 
 def on_its_way(host: str, asked: Request) -> Finding:
@@ -145,13 +145,13 @@ def on_its_way(host: str, asked: Request) -> Finding:
     return Finding("tls.leaf", Level.DRIFT, f"Caddy has no certificate for {host} yet", fix=(wait,))
 
 
-def of_the_old_ca() -> Finding:
+def of_the_old_ca(look: Look) -> Finding:
     """A CA that was made anew leaves the certificates of the old one where they are, and Caddy shows them until they
     have to be renewed. A reload does not help: what it has loaded it keeps (seen with Caddy 2.11)."""
     why = "certificates of Caddy's old CA: no client that trusts the new one takes them"
     forget = Run(("rm", "-rf", "--", LEAVES), why)
     summary = "Caddy's CA was made anew, and Caddy still shows a certificate of the old one"
-    return Finding("tls.leaf", Level.DRIFT, summary, fix=(forget, restarted()))
+    return Finding("tls.leaf", Level.DRIFT, summary, fix=(forget, restarted(look)))
 
 
 def clear_away(look: Look) -> Iterator[Finding]:

@@ -253,6 +253,8 @@ def what_completes(unfinished: PastRun) -> str:
     """What to do about a run that was cut off, after its name. A take-back is completed by its like alone."""
     if unfinished.command in UNDOING:
         return f"{unfinished.command} completes it, and apply sets this server up again"
+    if unfinished.command == "key":
+        return "`key new` completes it, with another key"
     return "apply completes its work"
 
 

@@ -126,6 +126,15 @@ class UnitRead:
 
 
 @dataclass(frozen=True)
+class DropInRead:
+    """systemd has read the unit's files again: this drop-in is among them, or is no more."""
+
+    name: str
+    path: str
+    present: bool = True
+
+
+@dataclass(frozen=True)
 class ListensOn:
     """The unit's listeners are these (address, port) pairs and no others."""
 
@@ -169,7 +178,19 @@ class CaddyRuns:
     path: str
 
 
-Effect = FileIs | FileCopied | PackageIs | UnitIs | UnitRead | ListensOn | RuleIs | FirewallIs | VllmAnswers | CaddyRuns
+Effect = (
+    FileIs
+    | FileCopied
+    | PackageIs
+    | UnitIs
+    | UnitRead
+    | DropInRead
+    | ListensOn
+    | RuleIs
+    | FirewallIs
+    | VllmAnswers
+    | CaddyRuns
+)
 
 
 # ── actions ──────────────────────────────────────────────────────────────────────────────────────────
@@ -223,7 +244,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Write:
-    """A file, put in place whole. `validate` is run on a copy beside it first: {path} stands for the copy."""
+    """A file, put in place whole. `validate` is run on a copy beside it first: {path} stands for the copy.
+
+    `lasting`: a secret or a certificate that no undo takes away, and what was there before is kept nowhere.
+    """
 
     path: str
     content: bytes = field(repr=False)
@@ -238,6 +262,7 @@ class Write:
     private: bool = False
     binary: bool = False
     keep_attributes: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 from .model import (
     Action,
     CaddyRuns,
+    DropInRead,
     Effect,
     FileCopied,
     FileIs,
@@ -53,6 +54,7 @@ class Overlay:
         self._files: dict[str, FileState | None] = {}
         self._units: dict[str, UnitIs] = {}
         self._read: dict[str, str] = {}
+        self._drop_ins: dict[str, dict[str, bool]] = {}
         self._packages: dict[str, bool] = {}
         self._versions: dict[str, str] = {}
         self._listeners: dict[str, tuple[tuple[str, int], ...]] = {}
@@ -87,6 +89,11 @@ class Overlay:
     def _changed_unit(self, unit: Unit) -> Unit:
         if unit.name in self._read:
             unit = replace(unit, properties={**unit.properties, "ExecStart": self._read[unit.name]})
+        if unit.name in self._drop_ins:
+            changed = self._drop_ins[unit.name]
+            kept = [path for path in unit.properties.get("DropInPaths", "").split() if path not in changed]
+            paths = " ".join((*kept, *(path for path, present in changed.items() if present)))
+            unit = replace(unit, properties={**unit.properties, "DropInPaths": paths, "NeedDaemonReload": "no"})
         change = self._units.get(unit.name)
         if change is None:
             return unit
@@ -246,6 +253,8 @@ class Overlay:
                 )
             case UnitRead(name=name, exec_start=exec_start):
                 self._read[name] = exec_start
+            case DropInRead(name=name, path=path, present=present):
+                self._drop_ins.setdefault(name, {})[path] = present
             case ListensOn(unit=unit, listeners=listeners):
                 self._listeners[unit] = listeners
             case RuleIs():

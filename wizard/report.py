@@ -17,6 +17,8 @@ REMEDY_WIDTH = 60
 SIGNS = {"ok": "✓", "info": "·", "warn": "!", "drift": "+", "blocked": "✗"}
 # What these do goes the other way round.
 UNDOING = ("rollback", "uninstall")
+# What is shown as a plan, and asked about, before it is done.
+ASKING = (*UNDOING, "key", "restore")
 COLOURS = {"✓": "32", "!": "33", "+": "36", "✗": "31"}
 Document = dict[str, Any]
 
@@ -111,7 +113,7 @@ class Text:
         """What is taken back is shown in its order, the last step first, and only where there is something."""
         whole = document["command"] in ("plan", "status")
         undoes = document["command"] in UNDOING
-        planned = document["command"] == "plan" or (undoes and document["run"] is None)
+        planned = document["command"] == "plan" or (document["command"] in ASKING and document["run"] is None)
         for step in reversed(document["steps"]) if undoes else document["steps"]:
             hidden = step["status"] == "skipped" or (undoes and not step["changes"])
             if not hidden and step["id"] != "https_test":
@@ -179,6 +181,10 @@ class Text:
                 return f"{changes} actions. Nothing was changed." if changes else "Nothing to do."
             case "status" | "test":
                 return "All is as it should be."
+            case "key" | "restore" if changes and document["run"] is None:
+                return f"{changes} actions. Nothing was changed."
+            case "backup":
+                return "Done: the archive is written."
             case _:
                 return "Done." if document["changed"] else "Nothing to do: all is as it should be."
 

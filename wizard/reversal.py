@@ -7,22 +7,26 @@ is named; what others have come to need stays; and nobody is locked out, or let 
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from . import files
+from .admin_socket import DROP_IN as ADMIN_DROP_IN
 from .apt import CADDY, installed_by
 from .caddy_removal import CaddyRemoval, find_caddy_removal
-from .caddy_service import SERVICE
+from .caddy_service import RESTART, SERVICE, is_moved
 from .caddyfile import is_packaged
+from .drop_in import emptied_by, without_directory
 from .engine import Look, Step, StepResult, Watcher, perform_all, show
 from .existing import IMPORT, lines_of, without_import
 from .firewall_undo import guard
 from .model import Action, Remove, Run, SetupError, Status, Wait, Write
 from .owned import sha256
 from .package_removal import Departure, find_departure, take_away
+from .parse.caddy_admin import admin_address
 from .parse.launch import bind_to
-from .paths import CADDYFILE, UNCONFIRMED, UNITS
+from .paths import ADMIN_SOCKET, CADDYFILE, UNCONFIRMED, UNITS
 from .safety import SERVICE_PATH, TIMER_PATH
 from .server import FileState
 from .steps import STEPS
@@ -96,9 +100,10 @@ def plan_reversal(done: Sequence[Done], look: Look, wish: Wish) -> Reversal:
         done = [one for one in done if one.step != BIND]
     steps: list[tuple[Step, tuple[Action, ...]]] = []
     exposes = bool(opened) and not wish.keep_bind
+    moved = is_moved(look, admin_address(_caddyfile(done, look)))
     for step in reversed(STEPS):
         kept = [one for one in done if one.step == step.id and caddy.takes_back(one.argv, one.path)]
-        actions, words = _actions(step, kept, look, caddy)
+        actions, words = _actions(step, kept, look, caddy, moved=moved)
         if step.id == FIREWALL:
             guarded = guard(look, actions, keep_closed=wish.keep_bind)
             actions, exposes = guarded.actions, exposes or guarded.exposes
@@ -106,7 +111,28 @@ def plan_reversal(done: Sequence[Done], look: Look, wish: Wish) -> Reversal:
         if actions:
             steps.append((step, actions))
         left += words
-    return Reversal(tuple(steps), tuple(dict.fromkeys(left)), exposes)
+    return Reversal(tuple(_each_restart_once(steps)), tuple(dict.fromkeys(left)), exposes)
+
+
+def _each_restart_once(
+    steps: Sequence[tuple[Step, tuple[Action, ...]]],
+) -> Iterator[tuple[Step, tuple[Action, ...]]]:
+    """vLLM, whose start takes minutes, is restarted by the last step that asks for it; the same for any service."""
+    for number, (step, actions) in enumerate(steps):
+        later = {one.argv for _, more in steps[number + 1 :] for one in more if isinstance(one, Run) and _restarts(one)}
+        dropped = [one for one in actions if isinstance(one, Run) and one.argv in later]
+        waits = {one.what for _, more in steps[number + 1 :] for one in more if isinstance(one, Wait)}
+        kept = [
+            one
+            for one in actions
+            if one not in dropped and not (dropped and isinstance(one, Wait) and one.what in waits)
+        ]
+        if kept:
+            yield step, tuple(kept)
+
+
+def _restarts(action: Run) -> bool:
+    return action.argv[:2] == ("systemctl", "restart")
 
 
 def _went_with_its_package(done: Sequence[Done], look: Look) -> bool:
@@ -125,16 +151,17 @@ def _caddyfile(done: Sequence[Done], look: Look) -> str:
 
 
 def _actions(
-    step: Step, done: Sequence[Done], look: Look, caddy: CaddyRemoval
+    step: Step, done: Sequence[Done], look: Look, caddy: CaddyRemoval, *, moved: bool
 ) -> tuple[tuple[Action, ...], tuple[str, ...]]:
     """What takes the part of a step back; and what of it stays."""
     packages = list(dict.fromkeys(name for one in done for name in installed_by(one.argv)))
     performed: list[Performed] = [
-        (_told(one.action, caddy, look), one.before) for one in done if not installed_by(one.argv)
+        (_told(one.action, caddy, look, moved=moved), one.before) for one in done if not installed_by(one.argv)
     ]
     undone = list(undo_actions(performed))
     if any(isinstance(one, Write | Remove) and one.path.startswith(UNITS) for one in undone) and step.id != BIND:
         undone.append(Run(("systemctl", "daemon-reload"), "systemd forgets the unit files that are gone"))
+    undone += _emptied(undone)
     undone += _waits(undone, look)
     departure = find_departure(look.server, packages) if packages else Departure(())
     away = take_away(departure, "an earlier run brought it", keep_data=caddy.keeps_data)
@@ -143,15 +170,26 @@ def _actions(
     return (*undone, *away) if step.id == FIREWALL else (*away, *undone), left
 
 
-def _told(action: Action, caddy: CaddyRemoval, look: Look) -> Action:
+def _told(action: Action, caddy: CaddyRemoval, look: Look, *, moved: bool) -> Action:
     """A service is told of its files where it runs: what somebody has stopped, or taken away, is not started for it.
-    A Caddy that goes is not told at all."""
+    A Caddy that goes is not told at all; one that is `moved` could not be reloaded."""
     if not isinstance(action, Write | Remove):
         return action
     kept = [then for then in action.then if not (caddy.goes and SERVICE in then.argv)]
+    if moved:
+        kept = [replace(then, argv=RESTART) if then.argv[-1] == SERVICE else then for then in kept]
     services = sorted({then.argv[-1] for then in kept if then.argv[-1].endswith(".service")})
     stopped = {name for name, unit in look.server.units(*services).items() if not unit.is_active} if services else set()
     return replace(action, then=tuple(then for then in kept if then.argv[-1] not in stopped))
+
+
+def _emptied(actions: Sequence[Action]) -> Iterator[Run]:
+    """Directories of ours that are empty by then."""
+    removed = [one.path for one in actions if isinstance(one, Remove)]
+    yield from map(without_directory, emptied_by(removed))
+    if ADMIN_DROP_IN.path in removed:
+        # systemd takes it away when a service stops, and knows of it no more.
+        yield without_directory(posixpath.dirname(ADMIN_SOCKET))
 
 
 def _waits(actions: Sequence[Action], look: Look) -> Iterator[Wait]:

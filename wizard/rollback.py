@@ -14,6 +14,15 @@ from .reversal import Done, Reversal, Wish, plan_reversal, read_backup
 def choose_run(wanted: str | None) -> str:
     """The run to be taken back: the one named, or the last that changed something. Raises SetupError."""
     runs = [past for past in journal.past_runs() if past.changed and past.command not in UNDOING]
+    keys = [past.id for past in runs if past.command == "key"]
+    if (wanted or next((past.id for past in runs if not past.rolled_back), "")) in keys:
+        before = next((past.id for past in runs if past.command != "key" and not past.rolled_back), "")
+        raise SetupError(
+            f"run {wanted or keys[0]} made a new API key: an older key is not brought back, and was kept nowhere",
+            f"to take back the run before it: sudo vllm-https-setup rollback {before}"
+            if before and not wanted
+            else "for another key: sudo vllm-https-setup key new",
+        )
     standing = [past.id for past in runs if not past.rolled_back]
     if wanted is None and standing:
         return standing[0]
@@ -70,6 +79,8 @@ def _read(event: dict[str, Any]) -> Done:
     then = tuple(Then(tuple(one["argv"]), one["why"], Impact(one["impact"])) for one in event["then"])
     action: Action
     match change["kind"]:
+        case "write" if event.get("lasting"):
+            action = Run((), change["why"])
         case "write":
             # The content stays unknown; its hash says whether what is there now is still ours.
             keeps = bool(event.get("keeps_attributes"))

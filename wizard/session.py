@@ -21,6 +21,7 @@ from .system import Observer, RealMachine
 
 if TYPE_CHECKING:
     from .answers import Answers
+    from .archive import Archive
 
 
 class View:
@@ -52,11 +53,22 @@ class View:
 class Session(View):
     """One command's view of this server. Nothing is read before it is asked for."""
 
-    def __init__(self, answers: Answers, *, operator: Operator | None, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        *,
+        operator: Operator | None,
+        observer: Observer | None = None,
+        archive: Archive | None = None,
+    ) -> None:
         self.server = ahead.take() if observer is None else LiveServer(RealMachine(Mask(), observer))
         self.machine = self.server.machine
         mask = self.machine.mask
-        super().__init__(Look(self.server, answers, operator, load_owned(files.read(paths.OWNED)), mask))
+        if archive is None and files.read(paths.RESTORE) is not None:
+            from .restored import load_pending
+
+            archive = load_pending()
+        super().__init__(Look(self.server, answers, operator, load_owned(files.read(paths.OWNED)), mask, archive))
 
 
 @dataclass(frozen=True)

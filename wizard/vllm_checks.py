@@ -22,7 +22,8 @@ LEAST_DIFFERENT = 8
 KNOWN_KEYS = re.compile(
     r"token-abc123|changeme|change-me|your[-_]|secret|password|passw0rd|example|1234567|^empty$", re.I
 )
-MAKE_KEY = "make one: openssl rand -hex 32"
+NEW_KEY = "sudo vllm-https-setup key new"
+MAKE_KEY = f"have one made: {NEW_KEY}"
 # What opens more of vLLM than its API, and what that is.
 SWITCHES = {
     "VLLM_SERVER_DEV_MODE": "vLLM's developers' routes (/collective_rpc, /sleep, /reset_prefix_cache)",
@@ -210,7 +211,7 @@ def check_key(vllm: Vllm) -> Iterator[Finding]:
             key,
             Level.BLOCKED,
             f"{KEY_NAME} in {vllm.key_file} is empty, so that vLLM asks nobody for a key",
-            remedy=f"{MAKE_KEY}, and write it there; then {restart}",
+            remedy=f"{MAKE_KEY}; or write one there, then {restart}",
         )
     elif flaw is not None:
         yield Finding(
@@ -225,7 +226,7 @@ def check_key(vllm: Vllm) -> Iterator[Finding]:
             key,
             Level.BLOCKED,
             f"no {KEY_NAME} in {', '.join(found.files) or 'any env file of the unit'}",
-            remedy=f"add {KEY_NAME}=… to the unit's env file, then {restart}",
+            remedy=f"{MAKE_KEY}; or add {KEY_NAME}=… to the unit's env file, then {restart}",
         )
 
 
@@ -267,7 +268,7 @@ def check_care(vllm: Vllm) -> Iterator[Finding]:
             "preflight.key_weak",
             Level.WARN,
             f"the API key can be guessed: it {weak}, and soon everybody can try",
-            remedy=f"{MAKE_KEY}; write it into {vllm.key_file}, then sudo systemctl restart {name}",
+            remedy=f"{MAKE_KEY}; or write one into {vllm.key_file}, then sudo systemctl restart {name}",
         )
     if "," in value:
         yield Finding(

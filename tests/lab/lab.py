@@ -63,10 +63,10 @@ class Lab:
         """A private certificate authority, for mode custom; see certificates.GOOD and BAD for what people bring."""
         return Authority()
 
-    def boot(self, spec: ServerSpec | None = None, *, wait: bool = True) -> Server:
-        """A new host, up unless `wait` is false."""
+    def boot(self, spec: ServerSpec | None = None, *, wait: bool = True, instead_of: Server | None = None) -> Server:
+        """A new host, up unless `wait` is false; with the name and addresses of another one, which is gone."""
         spec = spec or ServerSpec()
-        number = len(self.servers) + 1
+        number = instead_of.number if instead_of else len(self.servers) + 1
         layers = (*ensure_packages(self.base, spec.debian_packages), *spec.layers)
         server = Server(self._space, self.outside, spec, layers, spec.name or f"h{number}", number)
         self.servers.append(server)

@@ -31,6 +31,8 @@ LEFT_OUT = {
     "test_harden_watch": ("_told_with_its_reason", "_there_after_a_reboot"),
     "test_export": ("[acme]", "[typed]"),
     "test_plan": ("[fresh]", "[vLLM stopped]"),
+    "test_harden_confine": ("test_other_modes_and_http3_go_on_confined",),
+    "test_recovery": ("[custom]",),
     "test_install": ("[echo 'import no_such_library' >>wizard/steps/tls.py-no_such_library]", "[INT]"),
 }
 

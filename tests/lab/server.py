@@ -41,6 +41,7 @@ class Server:
     ) -> None:
         self.spec = spec
         self.name = name
+        self.number = number
         self.address = f"10.91.{1 + number // 250}.{1 + number % 250}"
         self.address6 = f"fd91::1:{number:x}"
         self._space = space
@@ -49,6 +50,7 @@ class Server:
         self._log = space.files / f"{name}.console.log"
         self._layers = tuple(layers)
         self._nspawn: subprocess.Popen[bytes] | None = None
+        self._gone = False
 
     @property
     def reached_at(self) -> str:
@@ -237,7 +239,10 @@ class Server:
             self.wait_until_up(timeout)
 
     def discard(self) -> None:
-        """Power off for good, and free its disk."""
+        """Power off for good, and free its disk. May be called twice."""
+        if self._gone:
+            return
+        self._gone = True
         if self._nspawn is not None and self._nspawn.poll() is None:
             self.kill(boot=False)
         self._space.run(["umount", self._disk / "root"])

@@ -111,6 +111,15 @@ def test_fresh_server_is_exposed_and_two_services_would_be_cut_off() -> None:
     assert not any(before.values())
 
 
+@pytest.mark.parametrize("scene", ["fresh", "exposed", "drifted"])
+def test_services_are_confined_and_caddy_is_administered_by_its_socket(scene: str) -> None:
+    draft = Draft({**LEAST, "harden": {"sandbox": ["caddy", "vllm"], "admin_socket": True}})
+    report = run(DemoGateway(scene, 0), draft).report
+    assert report["exit_code"] == 0
+    found = {one["key"]: one["level"] for step in report["steps"] for one in step["findings"]}
+    assert (found["harden.sandbox"], found["harden.admin_socket"]) == ("ok", "ok")
+
+
 def test_exposed_server_has_a_firewall_that_lets_everybody_reach_vllm() -> None:
     gateway = DemoGateway("exposed", 0)
     seen = look(gateway, INTERNAL)

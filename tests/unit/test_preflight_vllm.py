@@ -211,9 +211,9 @@ def test_key_is_read_as_systemd_reads_it(text: str) -> None:
     ("text", "words"),
     [
         (f"export VLLM_API_KEY={KEY}\n", ("line 1", "begins with export", "VLLM_API_KEY=…")),
-        ("VLLM_API_KEY=\n", ("is empty", "openssl rand -hex 32")),
+        ("VLLM_API_KEY=\n", ("is empty", "vllm-https-setup key new")),
         ('VLLM_API_KEY=""\n', ("is empty",)),
-        ("HF_HOME=/x\n", (f"no VLLM_API_KEY in {ENV}",)),
+        ("HF_HOME=/x\n", (f"no VLLM_API_KEY in {ENV}", "sudo vllm-https-setup key new")),
         (f"VLLM_API_KEY={KEY}\x01\n", ("control character",)),
     ],
 )
@@ -347,7 +347,7 @@ def test_setting_that_is_not_exported_is_not_vllms() -> None:
 )
 def test_weak_key_is_warned_of(key: str, words: str) -> None:
     found = findings(with_files(exposed(), {ENV: f"VLLM_API_KEY={key}\n"}))["key_weak"]
-    assert words in found.summary and "openssl rand -hex 32" in str(found.remedy)
+    assert words in found.summary and "vllm-https-setup key new" in str(found.remedy)
     assert key not in f"{found.summary}{found.remedy}"
 
 

@@ -6,6 +6,12 @@ from collections.abc import Callable, Iterator
 
 from ..engine import Look
 from ..model import Finding
-from . import metrics, requests, watch
+from . import admin, metrics, requests, sandbox, watch
 
-PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (requests.check, metrics.check, watch.check)
+PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (
+    requests.check,
+    sandbox.check,
+    admin.check,
+    metrics.check,
+    watch.check,
+)

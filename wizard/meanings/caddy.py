@@ -47,6 +47,17 @@ MEANINGS = {
         "See what it has: `sudo apt-get update; apt-cache policy caddy`; or leave `caddy.repository` out of the "
         "answers, for Caddy's own.",
     ),
+    "caddy.restored": Meaning(
+        "`restore`: the CA, the certificates and the files of the archive are put where they were, after Caddy is "
+        "installed and before it needs them. Nothing that is here already is replaced: a CA of this server's own, "
+        "which clients may trust, blocks.",
+        "Move away what the text names, if nobody needs it; then run the same command again.",
+    ),
+    "caddy.restored_hosts": Meaning(
+        "`restore` in mode internal with `tls.hosts: auto`: clients call addresses or names that the new server does "
+        "not have.",
+        "Give this server that address, or let the name lead here; or name both in `tls.hosts`.",
+    ),
     "caddy.home": Meaning(
         "Caddy does not run, and /var/lib/caddy, where it keeps its CA and certificates, is gone: it is made again. In "
         "mode internal Caddy makes a new CA there, and clients need its root ([clients.md](clients.md)).",

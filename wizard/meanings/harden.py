@@ -19,6 +19,25 @@ MEANINGS = {
         "The address that you have logged in from is not among those that may use the API. SSH is not concerned.",
         "Add it to `harden.allow_from`, if you want to call the API from there.",
     ),
+    "harden.sandbox": Meaning(
+        "Whether systemd confines Caddy and vLLM to what they need (`harden.sandbox`): a drop-in beside the unit, each "
+        "line of which has its reason; the process itself is looked at, too. How much is left to it is what "
+        "`systemd-analyze security` says, from 0 to 10. vLLM keeps its GPUs, its shared memory, its caches, and memory "
+        "that is written and run; not confined is one that starts containers or changes its user by itself, or whose "
+        "start can't be read for certain.",
+        "Let its unit start vLLM itself, under its own user; or leave it out: `harden: {sandbox: [caddy]}`.",
+    ),
+    "harden.sandbox_left": Meaning("A service is to be confined no more: the drop-in goes, and it is restarted."),
+    "harden.admin_socket": Meaning(
+        "Caddy takes orders by a socket in /run/caddy that only root and Caddy can use, and at no port: whoever can "
+        "give it orders can send what clients say elsewhere.",
+    ),
+    "harden.admin_open": Meaning(
+        "Any local user, vLLM's among them, can give Caddy orders: its admin endpoint is a global option, and those "
+        "are yours where your Caddyfile is kept.",
+        "Add the line that is named to the first block of your Caddyfile, and restart Caddy once: a reload asks at the "
+        "new address, where nobody is yet.",
+    ),
     "harden.watch": Meaning(
         "A timer looks at all, and runs the final test, every `harden.watch_minutes`. What has changed since is a line "
         "in the journal (`journalctl -u vllm-https-setup-watch`), and is told to `harden.notify_command` and "

@@ -36,7 +36,18 @@ MEANINGS = {
     ),
     "preflight.api_key": Meaning(
         "Whether VLLM_API_KEY is set in an env file of the unit. Without a key vLLM answers everybody.",
-        f"Add `VLLM_API_KEY=…` to the env file (a long one: `openssl rand -hex 32`), then {RESTART}.",
+        "Have one made: `sudo vllm-https-setup key new`. Or add `VLLM_API_KEY=…` to the env file (a long one: "
+        f"`openssl rand -hex 32`), then {RESTART}.",
+    ),
+    "preflight.key_new": Meaning(
+        "`key new`: vLLM gets an API key that is made here, in its env file, and is restarted; then the new one opens "
+        "/v1, and the old one does not. Where vLLM fails with it, the file is put back.",
+    ),
+    "preflight.key_place": Meaning(
+        "`key new`: the key comes from a place where this program does not replace it: the unit's `Environment=`, the "
+        "launch script, an option of the command line; or vLLM does not run, so that nothing could be proved.",
+        "Take the key out where the text says, and let the unit name an env file (`EnvironmentFile=`, mode 0600): "
+        "`sudo vllm-https-setup key new` then writes one into it.",
     ),
     "preflight.vllm_answers": Meaning(
         "vLLM's own answers, before anything is changed: 401 without the key and 200 with it. Not yet answering is "
@@ -88,7 +99,7 @@ MEANINGS = {
     ),
     "preflight.key_weak": Meaning(
         "The key is short, repeats itself, or is one of guides: soon it can be tried from everywhere.",
-        f"Make one: `openssl rand -hex 32`; write it into the env file, then {RESTART}.",
+        f"Have one made: `sudo vllm-https-setup key new`. Or write one into the env file, then {RESTART}.",
     ),
     "preflight.key_with_comma": Meaning(
         "The key has a comma. vLLM takes what VLLM_API_KEY says for one key, commas and all.",

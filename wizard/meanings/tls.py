@@ -141,4 +141,9 @@ MEANINGS = {
         "The private key's own file can be read by others on this server: whoever has it can pose as this server.",
         "`sudo chmod 0600` with the path of the text. The copy that Caddy reads is for Caddy alone in any case.",
     ),
+    "tls.admin_directory": Meaning(
+        "`harden.admin_socket`: a drop-in of caddy.service that has systemd make /run/caddy, which the admin socket is "
+        "in, for the user caddy alone.",
+    ),
+    "tls.admin_left": Meaning("The admin socket is turned off: the drop-in that makes its directory is removed."),
 }

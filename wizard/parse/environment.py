@@ -16,11 +16,12 @@ _ESCAPED_IN_DOUBLE_QUOTES = '"\\`$'
 
 @dataclass(frozen=True)
 class Entry:
-    """A variable that systemd would set; `line` is where it begins, from 1."""
+    """A variable that systemd would set; `line` is where it begins, from 1, and `span` its signs, from 0."""
 
     name: str
     value: str = field(repr=False)
     line: int
+    span: tuple[int, int] = field(default=(0, 0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,28 @@ def parse_environment(text: str) -> Environment:
     return Environment(tuple(reader.entries), tuple(reader.flaws))
 
 
+def with_value(content: bytes, name: str, value: str) -> bytes | None:
+    """The file with this value for the variable, and every other byte as it is; None where systemd would then read
+    another variable otherwise, or the old value goes over several lines: a quote that is never closed takes all of them
+    along. The new value has no sign that needs quoting."""
+    # A byte a sign: what is no UTF-8 stays what it is.
+    text = content.decode("latin-1")
+    before = parse_environment(text)
+    known = next((entry for entry in reversed(before.entries) if entry.name == name), None)
+    line = f"{name}={value}"
+    if known is not None:
+        start, end = known.span
+        if "\n" in text[start:end]:
+            return None
+        changed = text[:start] + line + text[end:]
+    else:
+        changed = f"{text}{'' if not text or text.endswith(chr(10)) else chr(10)}{line}\n"
+    after = parse_environment(changed)
+    others = [[(one.name, one.value) for one in seen.entries if one.name != name] for seen in (before, after)]
+    same = others[0] == others[1] and len(after.entries) == len(before.entries) + (known is None)
+    return changed.encode("latin-1") if same and after.value(name) == value else None
+
+
 class _Reader:
     """systemd's state machine; the states carry its names in lower case."""
 
@@ -62,6 +85,8 @@ class _Reader:
         self._state = self._pre_key
         self._line = 1
         self._begun = 1
+        self._at = 0
+        self._start = 0
         self._key = ""
         self._value = ""
         self._kept = 0  # the value up to here is not trailing blank
@@ -69,6 +94,7 @@ class _Reader:
 
     def read(self, character: str) -> None:
         self._state(character)
+        self._at += 1
         if character == "\n":
             self._line += 1
 
@@ -95,6 +121,7 @@ class _Reader:
                 0,
                 False,
             )
+            self._start = self._at
             self._state = self._pre_value if character == "=" else self._key_
             self._key = "" if character == "=" else character
 
@@ -182,7 +209,7 @@ class _Reader:
                 return
             if any(entry.name == name for entry in self.entries):
                 self._flaw(f"{name} is set more than once; the last one counts", name)
-            self.entries.append(Entry(name, self._value, self._begun))
+            self.entries.append(Entry(name, self._value, self._begun, (self._start, self._at)))
         elif exported := re.fullmatch(rf"export[ \t]+({_NAME.pattern})", name):
             self._flaw(f"systemd ignores a line that begins with export; write {exported[1]}=…", exported[1])
         elif name.startswith("\ufeff"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from .. import restored
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
 from ..boot import enable, is_masked, unmask
 from ..caddy_build import PROGRAM, Build, check_own_build, check_without_package, find_build
-from ..caddy_service import LISTENING, SERVICE
+from ..caddy_service import ADMIN_PORT, SERVICE, listening
 from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, without_list
 from ..caddy_version import lacking, newest, numbers
 from ..caddyfile import PACKAGED_CADDYFILE
@@ -28,7 +29,7 @@ def inspect(look: Look) -> Iterator[Finding]:
     half = tuple(name for name, package in packages.items() if package.half_configured)
     missing = tuple(name for name in CADDY_PREREQUISITES if not packages[name].installed)
     build = find_build(look, caddy)
-    stands_in_the_way = list(check_others(look, caddy, build))
+    stands_in_the_way = [*check_others(look, caddy, build), *restored.check_hindrances(look)]
     yield from stands_in_the_way
     # The key first where Caddy is not there yet: where it is refused, apt is asked nothing.
     entry, wrong = choose(look) if caddy.installed else (None, None)
@@ -62,6 +63,7 @@ def inspect(look: Look) -> Iterator[Finding]:
     if caddy.installed and not caddy.half_configured:
         yield check_enabled(look)
         yield from check_home(look)
+        yield from restored.check(look)
 
 
 def refresh(look: Look, entry: Entry | None = None) -> Run:
@@ -89,9 +91,10 @@ def package_makes(look: Look) -> tuple[Effect, ...]:
     masked = look.server.units(SERVICE)[SERVICE].load == "masked"
     if masked and look.server.read(MASKED_BY_DPKG) is not None:
         return UnitIs("caddy.service", active=False, enabled=True), FileIs(PROGRAM, b"", 0o755)
-    brought: tuple[Effect, ...] = (FileIs(CADDYFILE, PACKAGED_CADDYFILE), ListensOn("caddy.service", (("::", 80),)))
-    if look.server.read(CADDYFILE) is not None:
-        brought = (LISTENING,) if look.owned.is_written(CADDYFILE) else ()
+    listens = ListensOn("caddy.service", (ADMIN_PORT, ("::", 80)))
+    brought: tuple[Effect, ...] = (FileIs(CADDYFILE, PACKAGED_CADDYFILE), listens)
+    if (state := look.server.read(CADDYFILE)) is not None:
+        brought = (listening(state.text),) if look.owned.is_written(CADDYFILE) else ()
     return (
         UnitIs("caddy.service", active=True, enabled=True),
         FileIs(PROGRAM, b"", 0o755),

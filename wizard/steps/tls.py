@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from .. import acme, custom, eab, existing, internal
-from ..caddy_service import loaded, stopped
-from ..caddyfile import ADDITIONS, is_packaged, render_caddyfile
+from .. import acme, admin_socket, custom, eab, existing, internal
+from ..caddy_service import is_moved, loaded, stopped
+from ..caddyfile import ADDITIONS, HEADING, is_packaged, render_caddyfile
 from ..endpoint import find_hosts
 from ..engine import Look, Step
-from ..model import Action, Finding, Level, Run, Write
+from ..model import Action, Finding, Level, Run, Then, Write
 from ..parse.error_line import line_of_error
 from ..paths import CADDYFILE
 from ..queries import ADAPT
@@ -19,8 +19,6 @@ from ..questions import Choice, Kind, Question
 from ..server import FileState
 from ..vllm import find_vllm
 
-# What every Caddyfile of ours begins with.
-HEADING = "# Made by vllm-https-setup"
 VALIDATE = (
     *("runuser", "-u", "caddy", "--", "env", "HOME=/var/lib/caddy"),
     *("caddy", "validate", "--adapter", "caddyfile", "--config", "{path}"),
@@ -35,7 +33,7 @@ NO_SITE = b"# No site yet: the CA has issued no certificate. sudo vllm-https-set
 def inspect(look: Look) -> Iterator[Finding]:
     mode = look.answers.tls.mode
     before = {"internal": internal.check_before, "acme": acme.check_before, "custom": custom.check_before}[mode]
-    findings = list(before(look))
+    findings = [*before(look), *admin_socket.check_directory(look)]
     yield from findings
     if any(finding.level is Level.BLOCKED and finding.key not in look.answers.preflight.accept for finding in findings):
         return
@@ -54,6 +52,7 @@ def inspect(look: Look) -> Iterator[Finding]:
     if mode != "custom":
         yield from custom.clear_away(look)
     yield from eab.clear_away(look)
+    yield from admin_socket.clear_away(look)
 
 
 def check_after(look: Look) -> Iterator[Finding]:
@@ -111,14 +110,18 @@ def check_caddyfile(look: Look, *, theirs: bool) -> Finding:
     if state is not None and state.content == wanted:
         said = f"the Caddyfile has mode {state.mode:04o} and belongs to {state.owner}:{state.group}, not to root alone"
     why = "ours again; the edit is kept in the run's backup" if edited else "one site: /v1/* to vLLM, 404 for all else"
-    then, back = (loaded(look),), () if state is None else (put_back(state),)
+    then, back = (loaded(look),), () if state is None else (put_back(look, state),)
     write = Write(CADDYFILE, wanted, why, validate=VALIDATE, then=then, otherwise=back)
     return Finding("tls.caddyfile", Level.DRIFT, said, fix=(write,))
 
 
-def put_back(state: FileState) -> Write:
+def put_back(look: Look, state: FileState) -> Write:
     why = "Caddy refuses the new configuration and runs the old one on: its file is put back"
-    return Write(CADDYFILE, state.content, why, mode=state.mode, owner=state.owner, group=state.group)
+    then: tuple[Then, ...] = ()
+    if is_moved(look):
+        # It was restarted, and may not run at all.
+        why, then = "Caddy does not start with the new configuration: its old file is put back", (loaded(look),)
+    return Write(CADDYFILE, state.content, why, mode=state.mode, owner=state.owner, group=state.group, then=then)
 
 
 def without_attempts(look: Look) -> tuple[Action, ...]:

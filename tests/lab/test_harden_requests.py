@@ -1,0 +1,161 @@
+"""What Caddy limits of requests, seen from another machine: on, off again, and taken back."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import Lab, ServerSpec
+from tests.lab.machine import Result
+from tests.lab.operator import Operator, changes_of, findings, troubles
+from tests.lab.space import FAR, Deadline
+from tests.lab.spec import CANARY
+
+pytestmark = pytest.mark.lab
+
+LIMITS = {"max_body": "1MB", "max_requests": 3, "slow_clients": True}
+CHAT = json.dumps({"model": "phi-4-mini", "messages": [{"role": "user", "content": "x"}]})
+# Sends a request's head letter by letter, and says when it was cut off.
+SLOW = """\
+import socket, ssl, sys, time
+context = ssl._create_unverified_context()
+raw = socket.create_connection((sys.argv[1], 443), 5)
+sent, begun = 0, time.monotonic()
+with context.wrap_socket(raw, server_hostname=None) as connection:
+    connection.settimeout(0.5)
+    connection.sendall(b"GET /v1/models HTTP/1.1\\r\\nHost: " + sys.argv[1].encode() + b"\\r\\nX-Slow: ")
+    while time.monotonic() - begun < 20:
+        try:
+            connection.sendall(b"a")
+            if connection.recv(1) == b"":
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+print(round(time.monotonic() - begun))
+"""
+
+
+@pytest.fixture(scope="module")
+def operator(lab: Lab, program: object) -> Iterator[Operator]:
+    server = lab.boot(ServerSpec(guide_packages=True, layers=(program,)))  # type: ignore[arg-type]
+    found = Operator(lab, server)
+    found.answer(tls={"mode": "internal"}, harden=LIMITS)
+    document = found.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert [step["id"] for step in document["steps"]][-2:] == ["harden", "https_test"]
+    yield found
+    server.discard()
+
+
+def curl(operator: Operator, path: str, *words: str, stdin: bytes = b"") -> Result:
+    """A request from outside with the key; its answer with its head."""
+    bearer = ("-H", f"Authorization: Bearer {CANARY}")
+    argv = ["curl", "-sk", "-i", "-m", "30", *bearer, *words, f"https://{operator.server.address}{path}"]
+    return operator.lab.outside.run(argv, check=False, stdin=stdin)
+
+
+def status(answer: str) -> int:
+    return int(answer.split()[1])
+
+
+def error(answer: str) -> dict[str, object]:
+    """The error as OpenAI's clients read it."""
+    found = json.loads(answer.partition("\r\n\r\n")[2])["error"]
+    assert set(found) == {"message", "type", "param", "code"}
+    return dict(found)
+
+
+def test_request_that_is_too_large_gets_413_and_one_that_is_not_is_answered(operator: Operator) -> None:
+    large = json.dumps({"model": "phi-4-mini", "messages": [{"role": "user", "content": "x" * 1_100_000}]}).encode()
+    for words in (("--http1.1",), ("--http1.1", "-H", "Transfer-Encoding: chunked")):
+        answer = curl(
+            operator, "/v1/chat/completions", *words, "-H", "Expect:", "--data-binary", "@-", stdin=large
+        ).stdout
+        assert status(answer) == 413 and error(answer)["code"] == 413
+    small = large.replace(b"x" * 200_000, b"")
+    assert (
+        status(curl(operator, "/v1/chat/completions", "-H", "Expect:", "--data-binary", "@-", stdin=small).stdout)
+        == 200
+    )
+
+
+def test_head_that_is_too_large_gets_431(operator: Operator) -> None:
+    assert status(curl(operator, "/v1/models", "--http1.1", "-H", f"X-Long: {'x' * 60_000}").stdout) == 431
+
+
+def test_one_request_more_than_vllm_is_to_have_gets_503_at_once_and_is_told_to_come_again(operator: Operator) -> None:
+    operator.server.standin(token_ms=1000)
+    stream = json.dumps({**json.loads(CHAT), "stream": True, "max_tokens": 20})
+    argv = ["curl", "-skN", "-m", "30", "-H", f"Authorization: Bearer {CANARY}", "-d", stream]
+    url = f"https://{operator.server.address}/v1/chat/completions"
+    streams = [operator.server.outside_popen([*argv, url]) for _ in range(3)]
+    try:
+        time.sleep(1.5)
+        began = time.monotonic()
+        answer = curl(operator, "/v1/models").stdout
+        assert time.monotonic() - began < 5, "not after the streams"
+        assert status(answer) == 503 and error(answer)["code"] == 503
+        assert "retry-after: 5" in answer.lower()
+    finally:
+        for one in streams:
+            one.kill()
+            one.wait()
+        operator.server.standin(token_ms=5)
+    until = Deadline("a place for one request", 20)
+    while status(curl(operator, "/v1/models").stdout) != 200:
+        until.tick(0.2)
+
+
+def test_slow_head_is_cut_off(operator: Operator) -> None:
+    seconds = int(operator.lab.outside.run(["python3", "-c", SLOW, operator.server.address], timeout=60).stdout)
+    assert 8 <= seconds <= 14
+
+
+def test_lora_loading_is_closed_unless_asked_for(operator: Operator) -> None:
+    for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1//load_lora_adapter", "/V1/Load_lora_adapter"):
+        answer = curl(operator, path, "-d", "{}").stdout
+
+        assert (status(answer), error(answer)["type"]) == (404, "proxy_error"), path
+
+
+def test_down_vllm_is_told_at_once_and_comes_back_by_itself(operator: Operator) -> None:
+    operator.server.run(["systemctl", "stop", "vllm.service"])
+    began = time.monotonic()
+    answer = curl(operator, "/v1/models").stdout
+    assert status(answer) == 502 and error(answer)["code"] == 502 and "retry-after: 5" in answer.lower()
+    assert time.monotonic() - began < 3
+    operator.server.run(["systemctl", "start", "vllm.service"])
+    operator.server.wait_until_up()
+    assert status(curl(operator, "/v1/models").stdout) == 200
+
+
+def test_who_is_not_allowed_gets_403_with_any_key(operator: Operator) -> None:
+    operator.answer(tls={"mode": "internal"}, harden={**LIMITS, "allow_from": ["203.0.113.0/24"]})
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert "harden.own_address" in findings(document, "warn")
+    answer = curl(operator, "/v1/models").stdout
+    assert status(answer) == 403 and error(answer)["code"] == 403
+    operator.answer(tls={"mode": "internal"}, harden={**LIMITS, "allow_from": [FAR, "10.91.0.0/16"]})
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert findings(document, "warn") == {}
+    assert status(curl(operator, "/v1/models").stdout) == 200
+    assert changes_of(operator.apply()) == []
+
+
+def test_what_is_turned_off_is_gone_and_no_step_speaks_of_it(operator: Operator) -> None:
+    operator.answer(tls={"mode": "internal"})
+    document = operator.apply()
+    assert document["exit_code"] == 0, troubles(document)
+    assert "harden" not in [step["id"] for step in document["steps"]]
+    large = json.dumps({"model": "phi-4-mini", "messages": [{"role": "user", "content": "x" * 1_100_000}]}).encode()
+    assert (
+        status(curl(operator, "/v1/chat/completions", "-H", "Expect:", "--data-binary", "@-", stdin=large).stdout)
+        == 200
+    )
+    assert operator.say("uninstall --yes --keep-bind").code == 0
+    assert b"reverse_proxy" not in (operator.file("/etc/caddy/Caddyfile") or b"")

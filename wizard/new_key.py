@@ -1,0 +1,245 @@
+"""A new API key for vLLM: made here, written into its env file, taken up by a restart, and proved.
+
+The key is nowhere but in that file and in this process: no argument, log, report or backup has it. Nor is the old one
+kept: a key is changed because somebody knows it who should not.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from . import checked, commands, files, journal, paths, runs
+from .engine import Look, Step
+from .model import Finding, Impact, Level, ListensOn, Probe, Secret, Then, VllmAnswers, Wait, Write
+from .parse.environment import with_value
+from .report import document_of
+from .server import FileState, Server
+from .session import Session, plan_exit_code, report_of_plan
+from .steps import STEPS
+from .system import find_operator
+from .vllm import Readiness, Vllm, answers_in_shell, find_vllm
+from .vllm_environment import KEY_NAME
+
+if TYPE_CHECKING:
+    from .commands import Ask, Sure, Tell
+    from .report import Document
+
+COMMAND = "key"
+KEY_BYTES = 32
+MADE = "preflight.key_new"
+PLACE = "preflight.key_place"
+AGAIN = "then: sudo vllm-https-setup key new"
+
+
+def make_key() -> Secret:
+    """256 bits in hexadecimal signs: nothing in it means anything to systemd, a shell, or a URL."""
+    return Secret(f"sk-{secrets.token_hex(KEY_BYTES)}")
+
+
+def steps(*, proved: bool) -> tuple[Step, ...]:
+    """The step that makes one; where there is an endpoint to be `proved`, the final test with it."""
+    tests = tuple(step for step in STEPS if step.prove is not None and proved)
+    return (Step("preflight", "API key", NewKey(make_key())), *tests)
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """The look of that step: what it makes true is that vLLM has this key."""
+
+    key: Secret
+
+    def __call__(self, look: Look) -> Iterator[Finding]:
+        look.mask.add(self.key.reveal())
+        vllm = find_vllm(look)
+        if vllm.key == self.key:
+            yield Finding(MADE, Level.OK, "vLLM has a new API key", evidence={"env_file": vllm.key_file})
+            return
+        hindrance = find_hindrance(vllm)
+        if hindrance is not None:
+            yield hindrance
+            return
+        path = env_file(vllm)
+        state = look.server.read(path)
+        if state is not None and state.kind != "file":
+            yield Finding(
+                PLACE,
+                Level.BLOCKED,
+                f"{path} is a {state.kind}, not a file: no link is followed where a file is edited",
+                f"name the file itself in the unit's EnvironmentFile=; {AGAIN}",
+            )
+            return
+        content = with_value(state.content if state else b"", KEY_NAME, self.key.reveal())
+        if content is None:
+            yield Finding(
+                PLACE,
+                Level.BLOCKED,
+                f"{path} can't be edited for certain: a quote in it is not closed, or {KEY_NAME} has several lines",
+                f"put {KEY_NAME}=… on a line of its own: sudo nano {path}; {AGAIN}",
+            )
+            return
+        back = put_back(vllm, path, state)
+        write = self.write(vllm, path, state, content, back)
+        summary = f"the API key in {path} is replaced" if vllm.key else f"vLLM asks nobody for a key: {path} gets one"
+        yield Finding(MADE, Level.DRIFT, summary, fix=(write, self.wait(look, vllm, back)))
+
+    def write(self, vllm: Vllm, path: str, state: FileState | None, content: bytes, back: Write) -> Write:
+        return Write(
+            path,
+            content,
+            f"a new {KEY_NAME}; the old one is not kept" if vllm.key else f"{KEY_NAME}, made here",
+            mode=state.mode if state else 0o600,
+            owner=state.owner if state else "root",
+            group=state.group if state else "root",
+            then=(restarted(vllm),),
+            otherwise=(back,),
+            private=True,
+            keep_attributes=state is not None,
+            lasting=True,
+        )
+
+    def wait(self, look: Look, vllm: Vllm, back: Write) -> Wait:
+        return Wait(
+            f"vLLM takes the new key, and {'the old one no more' if vllm.key else 'nobody without it'}",
+            "the model is loaded again; then both are tried",
+            look.answers.vllm.ready_timeout,
+            Taken(look, self.key, vllm.key),
+            makes=(VllmAnswers(vllm.port),),
+            otherwise=(back,),
+            fall_back_when_late=False,
+            late=f"It has the new key, and goes on loading; its log: journalctl -u {vllm.unit.name} -f",
+            shell=answers_in_shell(vllm),
+        )
+
+
+def find_hindrance(vllm: Vllm) -> Finding | None:
+    """Why this vLLM gets no key from us, or None."""
+    found, name = vllm.environment, vllm.unit.name
+    restart = f"sudo systemctl daemon-reload; sudo systemctl restart {name}"
+    if not vllm.unit.exists:
+        remedy = "name vLLM's unit in the answers (vllm.unit): sudo vllm-https-setup key new --answers F"
+        return Finding(PLACE, Level.BLOCKED, f"there is no {name}", remedy)
+    if not vllm.unit.is_active:
+        summary = f"{name} does not run: whether it takes a new key could not be proved"
+        return Finding(PLACE, Level.BLOCKED, summary, f"sudo systemctl start {name}; {AGAIN}")
+    own = found.variables.get(KEY_NAME)
+    by_argument = found.shown and (own is None or own.value is None or vllm.key != Secret(own.value))
+    if by_argument or found.key_unknown:
+        return Finding(
+            PLACE,
+            Level.BLOCKED,
+            f"the API key comes from {vllm.key_file} (--api-key, or made up there): it is not replaced by this program",
+            f"take it out there, with the option --api-key; {restart}; {AGAIN}",
+        )
+    if own is not None and own.path not in found.files:
+        return Finding(
+            PLACE,
+            Level.BLOCKED,
+            f"the API key is set in {own.path}, and not in an env file of {name}: it is not replaced by this program",
+            f"take {KEY_NAME} out there; {restart}; {AGAIN}",
+        )
+    if not (*found.files, *found.missing):
+        return Finding(
+            PLACE,
+            Level.BLOCKED,
+            f"{name} has no env file, where alone a key is safe from other users of this server",
+            f"sudo systemctl edit {name}, with the lines [Service] and EnvironmentFile=/etc/vllm/vllm.env; sudo "
+            f"install -D -m 0600 /dev/null /etc/vllm/vllm.env; {restart}; {AGAIN}",
+        )
+    return None
+
+
+def env_file(vllm: Vllm) -> str:
+    """The file that sets the key now, which is the last that does; else the last that the unit names."""
+    own = vllm.environment.variables.get(KEY_NAME)
+    return own.path if own is not None else (*vllm.environment.files, *vllm.environment.missing)[-1]
+
+
+def restarted(vllm: Vllm) -> Then:
+    name = vllm.unit.name
+    listening = tuple((one.address, one.port) for one in vllm.listeners)
+    return Then(
+        ("systemctl", "restart", name),
+        "vLLM takes the key up when it starts",
+        Impact.RESTART_VLLM,
+        makes=(ListensOn(name, listening), VllmAnswers(vllm.port, ready=False)),
+        timeout_s=300,
+    )
+
+
+def put_back(vllm: Vllm, path: str, state: FileState | None) -> Write:
+    """What was in the file; of one that was not there, nothing."""
+    return Write(
+        path,
+        state.content if state else b"",
+        "vLLM fails with the new key: the file is put back as it was",
+        mode=state.mode if state else 0o600,
+        then=(restarted(vllm),),
+        private=True,
+        keep_attributes=True,
+        lasting=True,
+    )
+
+
+class Taken:
+    """The look of the wait: vLLM has loaded; the new key opens /v1, and the old one, or none, does not."""
+
+    def __init__(self, look: Look, new: Secret, old: Secret | None) -> None:
+        self._look = look
+        self._new, self._old = new, old
+        self._ready = Readiness(look)
+
+    def __call__(self, server: Server) -> Probe:
+        found = self._ready(server)
+        if not found.done:
+            return found
+        asked = find_vllm(self._look).request("/v1/models", with_key=False)
+        new, old = (server.vllm_ready(replace(asked, bearer=one)).status for one in (self._new, self._old))
+        said = f"{new} with the new key, {old} {'with the old one' if self._old else 'without it'}"
+        taken = (new, old) == (200, 401)
+        return Probe(taken, said if taken else f"vLLM does not go by its env file: {said}")
+
+
+def for_clients(findings: Iterable[Finding]) -> Iterator[str]:
+    """Where the key is that was made; never what it is."""
+    for path in (one.evidence["env_file"] for one in findings if one.key == MADE and one.level is Level.OK):
+        yield f"clients need the new API key. It is shown by: sudo grep {KEY_NAME} {path}"
+
+
+# ── the command ──
+
+KEY_COSTS = "vLLM restarts: until the model is loaded again there is no API; from then on the old API key opens nothing"
+
+
+def replace_key(answers: str | None, sudo_uid: int | None, sure: Sure, tell: Tell, ask: Ask) -> Document:
+    """Gives vLLM a new API key. It needs no endpoint: where there is one, the final test proves it there, too."""
+    if (holder := runs.find_holder()) is not None:
+        raise runs.Busy(holder)
+    text, proved = b"", False
+    if answers is not None:
+        text = commands.read_answers(answers, sudo_uid)
+    elif files.read(paths.ANSWERS) is not None:
+        text, proved = commands.saved_answers(), True
+    session = Session(checked.load_saved(text) if text else checked.defaults(), operator=find_operator())
+    results = session.plan(steps(proved=proved))
+    shown = report_of_plan(session, COMMAND, results, plan_exit_code(results))
+    shown = replace(shown, endpoint=None)
+    if shown.exit_code:
+        return document_of(shown, session.mask)
+    document = document_of(replace(shown, warnings=(KEY_COSTS,)), session.mask)
+    if not sure.yes and not ask(document):
+        raise commands.Refused("this asks first, and there was no yes", "without a terminal to ask on: --yes")
+    unfinished = journal.find_unfinished()
+    request = {
+        "command": COMMAND,
+        "began": time.time(),
+        "checked": checked.keep(text, session.look.answers) if text else None,
+        "operator": asdict(session.look.operator) if session.look.operator else None,
+        "continued": unfinished.id if unfinished and unfinished.command == COMMAND else None,
+        "only": [],
+        "proved": proved,
+    }
+    return commands.follow(session, commands.start_run(session, request, text, shown), tell)

@@ -314,7 +314,7 @@ def test_runs_that_are_cut_off_are_completed_and_the_timer_is_there_after_a_rebo
     assert b"OnUnitInactiveSec" in server.get(f"{UNITS}/{TIMER}")
 
     answer()
-    for words in (f"disable --now {TIMER}", f"remove {UNITS}/{TIMER}", f"remove {UNITS}/{SERVICE}"):
+    for words in (f"disable --now {TIMER}", f"stop {SERVICE}", "rm -f -- /var/lib/vllm-https-setup/watch.json"):
         kill_at(operator, began(words))
     document = operator.apply()
     assert (document["exit_code"], troubles(document)) == (0, [])

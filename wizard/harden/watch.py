@@ -126,6 +126,7 @@ def _clear_away(look: Look) -> Iterator[Finding]:
         return
     why = "no watch is wanted any more"
     fix: list[Action] = [*STOP] if TIMER in left else []
-    fix += [Remove(path, why) for path in left]
-    fix += [RELOAD, Run(("rm", "-f", "--", WATCH_SEEN), "what it saw last", makes=(FileIs(WATCH_SEEN, None),))]
+    # The files go last: as long as one is there, the next run knows that there is something left to do.
+    fix.append(Run(("rm", "-f", "--", WATCH_SEEN), "what it saw last", makes=(FileIs(WATCH_SEEN, None),)))
+    fix += [*(Remove(path, why) for path in left), RELOAD]
     yield Finding("harden.watch_left", Level.DRIFT, "the units of the watch are left", fix=tuple(fix))

@@ -179,6 +179,7 @@ def conflicts(data: Any) -> Iterator[Conflict]:
     yield from _port_conflicts({("vllm", "port"): vllm.get("port"), **_of_more(vllm, "port")}, firewall)
     yield from _model_conflicts(vllm, _section(data, "tls"))
     yield from _ban_conflicts(_section(data, "harden"), _section(data, "proxy"))
+    yield from _metrics_conflicts(data)
 
 
 def _mode_conflicts(tls: dict[str, Any]) -> Iterator[Conflict]:
@@ -263,6 +264,26 @@ def _ban_conflicts(harden: dict[str, Any], proxy: dict[str, Any]) -> Iterator[Co
         yield Conflict(
             ("harden", "ban_wrong_keys"), message, "false, or proxy.access_log: true", ("proxy", "access_log")
         )
+
+
+def _metrics_conflicts(data: Any) -> Iterator[Conflict]:
+    harden = _section(data, "harden")
+    scrapers, port = harden.get("metrics_from"), harden.get("metrics_port", Harden().metrics_port)
+    if not isinstance(scrapers, tuple) or not scrapers:
+        return
+    for number, network in enumerate(scrapers):
+        if isinstance(network, str) and network.endswith("/0"):
+            message = "this is everybody, and metrics are for nobody else than who collects them"
+            yield Conflict(("harden", "metrics_from", number), message, "the addresses of your scrapers")
+    vllm, ssh = _section(data, "vllm").get("port"), _section(data, "firewall").get("ssh_ports")
+    taken = {80: "the web's", 443: "the web's", 2019: "Caddy's admin endpoint's"}
+    further = [one for one in _of_more(_section(data, "vllm"), "port").values() if isinstance(one, int)]
+    taken |= dict.fromkeys((vllm if isinstance(vllm, int) else 8000, *further), "vLLM's")
+    taken |= dict.fromkeys(ssh if isinstance(ssh, tuple) else (22,), "SSH's")
+    if isinstance(port, int) and port in taken:
+        message = f"port {port} is {taken[port]} already"
+        cause = ("harden", "metrics_from")
+        yield Conflict(("harden", "metrics_port"), message, "a port that nothing else listens on, such as 9180", cause)
 
 
 def _covers(ports: Any, port: Any) -> bool:

@@ -23,6 +23,7 @@ class Need:
 # Older ones than 2.8 refuse the Caddyfile; 2.8 reads `mode` in a log without a word, and does not obey it.
 FILTERS = Need((2, 8, 0), "keys taken out of addresses and logs (uri query, log_skip, flat log filters)")
 LOG_MODE = Need((2, 9, 0), "an access log that the group may read (mode)")
+METRICS = Need((2, 9, 0), "metrics of its requests (the option metrics)")
 ACCOUNT = Need((2, 11, 3), "the CA's account key read from a file (placeholders in eab)")
 
 
@@ -36,7 +37,8 @@ def needs(look: Look) -> tuple[Need, ...]:
     """What these answers' Caddyfile uses, the newest last."""
     tls, proxy = look.answers.tls, look.answers.proxy
     account = tls.mode == "acme" and tls.eab_file is not None
-    return (FILTERS, *((LOG_MODE,) if proxy.access_log else ()), *((ACCOUNT,) if account else ()))
+    asked = {LOG_MODE: proxy.access_log, METRICS: bool(look.answers.harden.metrics_from), ACCOUNT: account}
+    return (FILTERS, *(need for need, is_asked in asked.items() if is_asked))
 
 
 def lacking(look: Look, version: str) -> tuple[Need, ...]:

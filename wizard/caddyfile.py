@@ -64,6 +64,7 @@ def render_caddyfile(look: Look, upstream: str) -> str:
         log_filter=_log_filter(),
         site=render_site(look, upstream),
         catch_all=render_catch_all(look).rstrip("\n"),
+        metrics=render_metrics(look, upstream).rstrip("\n"),
     )
 
 
@@ -128,6 +129,15 @@ def _site(look: Look, apis: list[Api], *, imported: bool, named: bool = False) -
 def _hosts(look: Look) -> tuple[str, ...]:
     """What a site answers to."""
     return find_hosts(look) if look.answers.tls.mode == "internal" else (look.answers.tls.domain or "",)
+
+
+def render_metrics(look: Look, upstream: str) -> str:
+    """The site that scrapers read, at a port of its own; "" where there are none. This server itself may look, too."""
+    harden = look.answers.harden
+    if not harden.metrics_from:
+        return ""
+    scrapers = " ".join(("127.0.0.0/8", "::1", *harden.metrics_from))
+    return render("metrics.caddy.j2", port=harden.metrics_port, scrapers=scrapers, upstream=upstream)
 
 
 def _tls(look: Look) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .report import Document
 
 SCENES = ("fresh", "exposed", "drifted", "blocked", "broken")
-LOOKING = ("plan", "apply", "repair", "status", "test", "run", "restore")
+LOOKING = ("plan", "apply", "repair", "status", "test", "run", "restore", "watch")
 COMMANDS_WITH_REPORT = (
     *("plan", "apply", "repair", "status", "test", "rollback", "uninstall"),
     *("key", "backup", "restore"),
@@ -111,7 +111,10 @@ def build_parser() -> Parser:
     check.add_argument("file", metavar="F", help=answers_help)
     # What units execute is not for people: without help it is left out of --help.
     commands.add_parser("run").add_argument("run")
-    commands.add_parser("refresh").add_argument("--json", action="store_true")
+    for hidden in ("refresh", "watch"):
+        commands.add_parser(hidden).add_argument("--json", action="store_true")
+    commands.choices["watch"].add_argument("--pause", type=float, default=20, metavar="SECONDS")
+    commands.choices["watch"].add_argument("--journal", action="store_true")
     return parser
 
 
@@ -325,6 +328,19 @@ def refresh(options: argparse.Namespace, words: Sequence[str]) -> int:
             return code
 
 
+def watch(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """What the timer of `harden.watch` runs. The journal takes a line's level from its beginning (sd-daemon(3))."""
+    from . import watch as room
+
+    levels = {True: "<4>", False: "<5>"} if options.journal else {}
+
+    def make() -> Document:
+        room.watch(lambda line, is_bad: print(levels.get(is_bad, "") + line, flush=True), options.pause)
+        return empty_document("watch", 0, [])
+
+    return with_report(options, words, make, lambda document: None)
+
+
 def export(options: argparse.Namespace, words: Sequence[str]) -> int:
     """The script is all that standard output gets; why there is none goes to standard error."""
     from . import commands
@@ -468,6 +484,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "apply": apply,
     "repair": repair,
     "refresh": refresh,
+    "watch": watch,
     "export": export,
     "key": key,
     "backup": backup,

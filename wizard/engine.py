@@ -135,10 +135,10 @@ class StepResult:
         return StepReport(self.step.id, self.step.title, self.status, self.seconds, self.seen, self.changes)
 
     def applied(self) -> StepReport:
-        """As a run shows it: what is so now, and what was done for that."""
-        # After a change there may be nothing left to find.
-        is_all = self.status is Status.CHANGED
-        return replace(self.planned(), findings=self.after if is_all else self.after or self.seen)
+        """As a run shows it: what is so now, and what was done for that. Of what was only to be taken away nothing is
+        left to be seen."""
+        now = self.after if self.status is Status.CHANGED else self.after or self.seen
+        return replace(self.planned(), findings=now)
 
 
 def planned(results: Iterable[StepResult]) -> tuple[StepReport, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .apt import CADDY
 from .caddy_service import loaded
-from .caddyfile import SITE_FILE, render_catch_all, render_site
+from .caddyfile import SITE_FILE, render_catch_all, render_metrics, render_site
 from .endpoint import find_hosts
 from .engine import Look
 from .model import Action, Finding, Level, Remove, Write
@@ -46,7 +46,8 @@ def without_import(text: str) -> str:
 def check(look: Look, state: FileState, upstream: str, validate: tuple[str, ...]) -> Iterator[Finding]:
     """The import line and our site; or what stands in the way of both."""
     theirs = without_import(state.text)
-    site = HEADER + "\n" + render_site(look, upstream, imported=True)
+    metrics = render_metrics(look, upstream)
+    site = HEADER + "\n" + render_site(look, upstream, imported=True) + (f"\n{metrics}" if metrics else "")
     ours, problem = choose(look, theirs, site)
     if problem is not None:
         yield problem

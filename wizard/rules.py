@@ -187,7 +187,8 @@ def check_ipv6(look: Look, firewall: Firewall) -> Iterator[Finding]:
     """IPV6=no: ufw then drops all IPv6 but loopback's, whatever its rules say."""
     own = [one.address for one in look.server.addresses() if ":" in one.address]
     operator = look.operator.address if look.operator else ""
-    wanted = [rule.from_ for rule in look.answers.firewall.allow if ":" in rule.from_]
+    sources = (*(rule.from_ for rule in look.answers.firewall.allow), *look.answers.harden.metrics_from)
+    wanted = [source for source in sources if ":" in source]
     if firewall.defaults.ipv6 or not (own or ":" in operator or wanted):
         return
     told = "/etc/default/ufw says IPV6=no: no IPv6 gets in"
@@ -198,7 +199,7 @@ def check_ipv6(look: Look, firewall: Firewall) -> Iterator[Finding]:
         summary = f"{told}, and you are connected by it, from {operator}: you could not log in again"
         yield Finding("firewall.ipv6", Level.BLOCKED, summary, remedy, evidence)
     elif wanted:
-        summary = f"{told}, and ufw takes no rule for it: {', '.join(wanted)} (firewall.allow)"
+        summary = f"{told}, and ufw takes no rule for it: {', '.join(wanted)} (of the answers)"
         yield Finding("firewall.ipv6", Level.BLOCKED, summary, remedy, evidence)
     else:
         summary = f"{told}, and clients that call {', '.join(own)} get no answer"

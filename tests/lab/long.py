@@ -28,6 +28,7 @@ LEFT_OUT = {
         *("changes_nothing[rollback]", "changes_nothing[uninstall]", "_in_the_log[package]", "_completes[index]"),
         *("[minutes]", "[preflight]", "[bind]", "[tls]", "[firewall]", "[first rule]", "[Caddy]", "[final test]"),
     ),
+    "test_harden_watch": ("_told_with_its_reason", "_there_after_a_reboot"),
     "test_export": ("[acme]", "[typed]"),
     "test_plan": ("[fresh]", "[vLLM stopped]"),
     "test_harden_bans": ("[uninstalled]",),

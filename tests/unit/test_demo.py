@@ -413,3 +413,14 @@ def test_pinned_key_is_nowhere_an_answer() -> None:
     gateway = DemoGateway("fresh", 0)
     assert gateway.open().draft.given("caddy.key_fingerprint") is None
     assert Answers.defaults().caddy.key_fingerprint != gateway._stage.fingerprint
+
+
+def test_what_was_hardened_is_turned_off_again_and_not_reported_as_left() -> None:
+    gateway = DemoGateway("fresh", 0)
+    for draft in (Draft({**LEAST, "harden": {"watch": True, "metrics_from": ["10.0.0.9"]}}), INTERNAL):
+        run = gateway.start(draft, look(gateway, draft, again=True))
+        for _ in gateway.follow(run):
+            pass
+        report = gateway.report(run)
+        assert (report["exit_code"], report["changed"]) == (0, True)
+    assert [step["findings"] for step in report["steps"] if step["id"] == "harden"] == [[]]

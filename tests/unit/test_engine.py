@@ -128,6 +128,16 @@ def test_step_is_looked_at_put_right_and_looked_at_again(look: Look, overlay: Ov
     assert overlay.read("/etc/new") == FileState("file", b"new")
 
 
+def test_what_was_taken_away_is_not_reported_as_if_it_were_still_there(look: Look, overlay: Overlay) -> None:
+    def inspect(look: Look) -> Iterator[Finding]:
+        if look.server.read("/x") is None:
+            yield drift("a.left", touch("/x"))
+
+    (result,) = walk([step("a", inspect)], look)
+    assert (result.status, result.applied().findings) == (Status.CHANGED, ())
+    assert [finding.key for finding in result.planned().findings] == ["a.left"]
+
+
 def test_step_in_order_does_nothing(look: Look, overlay: Overlay) -> None:
     (result,) = walk([step("a", lambda _: [ok("a.one")])], look)
     assert (result.status, result.actions, overlay.performed) == (Status.OK, (), [])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ..engine import Look
 from ..model import Finding
-from . import admin, bans, connections, nftables, requests, sandbox
+from . import admin, bans, connections, metrics, nftables, requests, sandbox, watch
 
 PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (
     requests.check,
@@ -16,4 +16,6 @@ PARTS: tuple[Callable[[Look], Iterator[Finding]], ...] = (
     nftables.clear_away,
     sandbox.check,
     admin.check,
+    metrics.check,
+    watch.check,
 )

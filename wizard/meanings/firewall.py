@@ -22,6 +22,9 @@ MEANINGS = {
     ),
     "firewall.http3_port": Meaning("Whether 443/udp is allowed, for HTTP/3 (`proxy: {http3: true}`)."),
     "firewall.allow": Meaning("Whether the rules of `firewall.allow` in the answers are there."),
+    "firewall.metrics_port": Meaning(
+        "Whether each of `harden.metrics_from` is let in to the port of the metrics, and nobody else is.",
+    ),
     "firewall.denied": Meaning(
         "A rule of yours denies a port that the endpoint, or you, need, and comes before any that allows it. It is "
         "not touched: it is yours to decide.",

@@ -68,4 +68,45 @@ MEANINGS = {
         "Add the line that is named to the first block of your Caddyfile, and restart Caddy once: a reload asks at the "
         "new address, where nobody is yet.",
     ),
+    "harden.watch": Meaning(
+        "A timer looks at all, and runs the final test, every `harden.watch_minutes`. What has changed since is a line "
+        "in the journal (`journalctl -u vllm-https-setup-watch`), and is told to `harden.notify_command` and "
+        "`harden.notify_url`; where nothing has changed, nothing is said.",
+    ),
+    "harden.watch_left": Meaning("The watch is no longer wanted: its units are removed."),
+    "harden.notify_url": Meaning(
+        "Where each change is posted to, as JSON. The address may let in whoever knows it: it is in the answers, which "
+        "only root can read, and shown nowhere else.",
+    ),
+    "harden.notify_command": Meaning(
+        "The program that root runs on each change. It must be root's, and neither it nor a directory above it may be "
+        "writable by others: whoever could change it could do anything.",
+        "`sudo chown root: FILE; sudo chmod 0755 FILE`, in a directory of root's such as /usr/local/bin.",
+    ),
+    "harden.prometheus_file": Meaning(
+        "The text file of metrics that each look of the watch writes. Its directory must be there, and root's alone; a "
+        "file that is not from here is not written over.",
+        "Make the directory, or name another: `harden: {prometheus_file: …}`.",
+    ),
+    "harden.prometheus_left": Meaning("A text file of metrics that is no longer asked for: it is removed."),
+    "harden.metrics": Meaning(
+        "Who may read Caddy's and vLLM's metrics, and where. They are not encrypted, and never on the public site: the "
+        "firewall opens their port to the addresses of `harden.metrics_from` alone, and Caddy answers 403 to others.",
+    ),
+    "harden.metrics_port": Meaning(
+        "Another program listens on `harden.metrics_port`: Caddy could not be reloaded.",
+        "Answer a port that is free: `harden: {metrics_port: 9181}`.",
+    ),
+    "harden.metrics_public": Meaning(
+        "An address that may read the metrics is one of the internet: they would cross it in clear.",
+        "Let the scraper come by a VPN or a private network.",
+    ),
+    "harden.metrics_open": Meaning(
+        "`firewall: {manage: false}`: whom the firewall lets reach the metrics is yours to say. Caddy answers 403 to "
+        "all but the scrapers.",
+    ),
+    "harden.metrics_option": Meaning(
+        "Your Caddyfile is kept, and what Caddy counts of requests is one of its global options.",
+        "Add the line `metrics` to the first block of your Caddyfile.",
+    ),
 }

@@ -159,6 +159,8 @@ def wanted(look: Look) -> Iterator[tuple[str, str, str, str | None, str]]:
     for rule in answers.firewall.allow:
         source = None if rule.from_ == "any" else rule.from_
         yield str(rule.port), rule.protocol, rule.comment, source, "firewall.allow"
+    for scraper in answers.harden.metrics_from:
+        yield str(answers.harden.metrics_port), "tcp", "metrics", scraper, "firewall.metrics_port"
 
 
 def check_services(look: Look, rules: Rules) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -15,7 +16,9 @@ from tests.lab.spec import CANARY
 pytestmark = pytest.mark.lab
 
 LIMITS = {"max_body": "1MB", "max_requests": 3, "slow_clients": True}
-CHAT = json.dumps({"model": "phi-4-mini", "messages": [{"role": "user", "content": "x"}]})
+CHAT, SENT = "/v1/chat/completions", ("-H", "Expect:", "--data-binary", "@-")
+ASKED = {"model": "phi-4-mini", "messages": [{"role": "user", "content": "x"}]}
+LARGE = json.dumps({**ASKED, "messages": [{"role": "user", "content": "x" * 1_100_000}]}).encode()
 # Sends a request's head letter by letter, and says when it was cut off.
 SLOW = """\
 import socket, ssl, sys, time
@@ -68,57 +71,38 @@ def error(answer: str) -> dict[str, object]:
     return dict(found)
 
 
-def test_request_that_is_too_large_gets_413_and_one_that_is_not_is_answered(operator: Operator) -> None:
-    large = json.dumps({"model": "phi-4-mini", "messages": [{"role": "user", "content": "x" * 1_100_000}]}).encode()
+def test_what_is_too_large_too_slow_or_loads_files_is_refused_in_words_of_openai(operator: Operator) -> None:
     for words in (("--http1.1",), ("--http1.1", "-H", "Transfer-Encoding: chunked")):
-        answer = curl(
-            operator, "/v1/chat/completions", *words, "-H", "Expect:", "--data-binary", "@-", stdin=large
-        ).stdout
+        answer = curl(operator, CHAT, *words, *SENT, stdin=LARGE).stdout
         assert status(answer) == 413 and error(answer)["code"] == 413
-    small = large.replace(b"x" * 200_000, b"")
-    assert (
-        status(curl(operator, "/v1/chat/completions", "-H", "Expect:", "--data-binary", "@-", stdin=small).stdout)
-        == 200
-    )
-
-
-def test_head_that_is_too_large_gets_431(operator: Operator) -> None:
+    small = LARGE.replace(b"x" * 200_000, b"")
+    assert status(curl(operator, CHAT, *SENT, stdin=small).stdout) == 200
     assert status(curl(operator, "/v1/models", "--http1.1", "-H", f"X-Long: {'x' * 60_000}").stdout) == 431
+    for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1//load_lora_adapter", "/V1/Load_lora_adapter"):
+        answer = curl(operator, path, "-d", "{}").stdout
+        assert (status(answer), error(answer)["type"]) == (404, "proxy_error"), path
+    seconds = int(operator.lab.outside.run(["python3", "-c", SLOW, operator.server.address], timeout=60).stdout)
+    assert 8 <= seconds <= 14
 
 
 def test_one_request_more_than_vllm_is_to_have_gets_503_at_once_and_is_told_to_come_again(operator: Operator) -> None:
     operator.server.standin(token_ms=1000)
-    stream = json.dumps({**json.loads(CHAT), "stream": True, "max_tokens": 20})
+    stream = json.dumps({**ASKED, "stream": True, "max_tokens": 20})
     argv = ["curl", "-skN", "-m", "30", "-H", f"Authorization: Bearer {CANARY}", "-d", stream]
-    url = f"https://{operator.server.address}/v1/chat/completions"
-    streams = [operator.server.outside_popen([*argv, url]) for _ in range(3)]
-    try:
+    url = f"https://{operator.server.address}{CHAT}"
+    with ExitStack() as streams:
+        for _ in range(3):
+            streams.callback(streams.enter_context(operator.server.outside_popen([*argv, url])).kill)
         time.sleep(1.5)
         began = time.monotonic()
         answer = curl(operator, "/v1/models").stdout
         assert time.monotonic() - began < 5, "not after the streams"
         assert status(answer) == 503 and error(answer)["code"] == 503
         assert "retry-after: 5" in answer.lower()
-    finally:
-        for one in streams:
-            one.kill()
-            one.wait()
-        operator.server.standin(token_ms=5)
+    operator.server.standin(token_ms=5)
     until = Deadline("a place for one request", 20)
     while status(curl(operator, "/v1/models").stdout) != 200:
         until.tick(0.2)
-
-
-def test_slow_head_is_cut_off(operator: Operator) -> None:
-    seconds = int(operator.lab.outside.run(["python3", "-c", SLOW, operator.server.address], timeout=60).stdout)
-    assert 8 <= seconds <= 14
-
-
-def test_lora_loading_is_closed_unless_asked_for(operator: Operator) -> None:
-    for path in ("/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1//load_lora_adapter", "/V1/Load_lora_adapter"):
-        answer = curl(operator, path, "-d", "{}").stdout
-
-        assert (status(answer), error(answer)["type"]) == (404, "proxy_error"), path
 
 
 def test_down_vllm_is_told_at_once_and_comes_back_by_itself(operator: Operator) -> None:
@@ -152,10 +136,6 @@ def test_what_is_turned_off_is_gone_and_no_step_speaks_of_it(operator: Operator)
     document = operator.apply()
     assert document["exit_code"] == 0, troubles(document)
     assert "harden" not in [step["id"] for step in document["steps"]]
-    large = json.dumps({"model": "phi-4-mini", "messages": [{"role": "user", "content": "x" * 1_100_000}]}).encode()
-    assert (
-        status(curl(operator, "/v1/chat/completions", "-H", "Expect:", "--data-binary", "@-", stdin=large).stdout)
-        == 200
-    )
+    assert status(curl(operator, CHAT, *SENT, stdin=LARGE).stdout) == 200
     assert operator.say("uninstall --yes --keep-bind").code == 0
     assert b"reverse_proxy" not in (operator.file("/etc/caddy/Caddyfile") or b"")

@@ -21,7 +21,7 @@ ROW_STYLES = {True: ("✓", "$success"), False: ("✗", "bold $error"), None: ("
 IMPACTS = {
     "none": "interrupts nothing",
     "reload caddy": "interrupts nothing",
-    "restart caddy": "Caddy restarts: a second without HTTPS",
+    "restart caddy": "Caddy restarts: a second off",
     "restart vllm": "vLLM restarts: no API meanwhile",
 }
 

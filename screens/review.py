@@ -12,6 +12,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 
 from wizard.gateway import Seen, SeenStep
+from wizard.plain_words import times
 
 from .block import Block
 from .desk import Answered
@@ -21,7 +22,7 @@ from .page import Key, Page
 
 Document = dict[str, Any]
 TOTALS = {
-    "restart vllm": "vLLM restarts once: no API until the model is loaded again, often some minutes.",
+    "restart vllm": "vLLM restarts {times}: no API until the model is loaded again, often some minutes.",
     "restart caddy": "Caddy restarts: a second without HTTPS. vLLM goes on.",
     "reload caddy": "Nothing is interrupted.",
     "none": "Nothing is interrupted.",
@@ -119,7 +120,8 @@ class ReviewPage(Page):
             return stacked(self._in_the_way(seen, width))
         if not seen.changes:
             return Content.assemble(("✓ ", "$success"), "Nothing to do: this server is as it should be.")
-        impact = TOTALS[str(seen.impact)]
+        restarts = sum(change["impact"] == "restart vllm" for change in seen.changes)
+        impact = TOTALS[str(seen.impact)].format(times=times(restarts))
         where = f"Clients will use {', '.join((seen.base_url, *(url for _, url in seen.more)))}"
         return stacked([*wrapped(impact, width, "bold"), *wrapped(where, width), *wrapped(OPEN, width, "dim")])
 

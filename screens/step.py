@@ -24,6 +24,8 @@ from .picker import Picker
 from .way import RAIL, STEPS
 
 Document = dict[str, Any]
+# Where what is found comes of the answers: DNS, the certificate; what is asked to be hardened.
+ASKING_FIRST = ("tls", "harden")
 
 
 class StepPage(Page):
@@ -66,8 +68,7 @@ class StepPage(Page):
         fields = [field_for(question, self.wizard.draft) for question in self._asked]
         found, asked = Block(self._findings, id="findings"), Vertical(*fields, id="questions")
         self._part(found, asked)
-        # What the answers bring about is below them: DNS, the certificate.
-        yield from (asked, found) if self.at == "tls" else (found, asked)
+        yield from (asked, found) if self.at in ASKING_FIRST else (found, asked)
         yield Block(self._warning, id="warning")
         plan = Block(self._plan, id="plan", classes="fill")
         plan.display = self._has_plan
@@ -82,7 +83,7 @@ class StepPage(Page):
     def _findings(self, width: int, height: int) -> Content:
         if self.step_seen is None:
             return Content.styled("This is being looked at …", "dim")
-        return stacked(finding_lines(self.findings, width, 8 if self.at == "tls" else ROOM))
+        return stacked(finding_lines(self.findings, width, 8 if self.at in ASKING_FIRST else ROOM))
 
     @property
     def _has_plan(self) -> bool:
@@ -130,7 +131,7 @@ class StepPage(Page):
 
     def _part(self, found: Widget, asked: Widget) -> None:
         """A line between what was found and what is asked, where something is."""
-        (found if self.at == "tls" else asked).set_class(bool(asked.children or self._asked), "gap")
+        (found if self.at in ASKING_FIRST else asked).set_class(bool(asked.children or self._asked), "gap")
 
     @property
     def fields(self) -> list[Field]:

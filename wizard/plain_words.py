@@ -30,7 +30,10 @@ KINDS = {
     "remove": ("file removed", "files removed"),
     "wait": ("wait", "waits"),
 }
-TIMES = {1: "once", 2: "twice"}
+
+
+def times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def in_short(changes: Sequence[Document]) -> str:
@@ -45,10 +48,8 @@ def in_short(changes: Sequence[Document]) -> str:
 def total_impact(changes: Sequence[Document]) -> str:
     """One line: what the whole plan interrupts, and how it is undone."""
     impacts = [change["impact"] for change in changes]
-    restarts = impacts.count("restart vllm")
-    if restarts:
-        times = TIMES.get(restarts, f"{restarts} times")
-        worst = f"vLLM restarts {times}: some minutes without an API, while the model loads again"
+    if restarts := impacts.count("restart vllm"):
+        worst = f"vLLM restarts {times(restarts)}: some minutes without an API, while the model loads again"
     else:
         worst = next(words for impact, words in INTERRUPTS.items() if impact in impacts)
     return f"In all: {worst}; SSH stays open. It can be undone: sudo vllm-https-setup rollback"

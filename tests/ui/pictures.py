@@ -64,6 +64,13 @@ async def custom(driver: Driver) -> None:
     await driver.settled()
 
 
+async def harden(driver: Driver) -> None:
+    await driver.jump("Harden")
+    await driver.press("down")
+    await driver.until("nobody watches the endpoint yet")
+    await driver.settled()
+
+
 async def review(driver: Driver) -> None:
     await driver.jump("Review")
 
@@ -130,6 +137,7 @@ PICTURES = (
     Picture("tls-acme-wrong", "fresh", acme_wrong),
     Picture("tls-custom", "fresh", custom),
     Picture("harden", "fresh", step(5)),
+    Picture("harden-recommended", "fresh", harden),
     Picture("review", "fresh", review),
     Picture("review-unfolded", "fresh", review_open),
     Picture("progress-proof", "fresh", proof, is_held=True),

@@ -125,6 +125,19 @@ async def test_back_and_forth_loses_no_answer(driver: Driver) -> None:
     assert driver.app.draft.data["firewall"] == {"allow": [rule]}
 
 
+@played()
+async def test_server_that_is_to_be_hardened_is_told_what_that_interrupts(driver: Driver) -> None:
+    await driver.jump("Harden")
+    await driver.press("down")
+    await driver.until("fail2ban is not installed")
+    await driver.settled()
+    await driver.walk("Review")
+    assert driver.shows("vLLM restarts twice")
+    await to_end(driver)
+    assert driver.app.draft.data["harden"] == {"recommended": True}
+    assert driver.app.report is not None and driver.app.report["steps"][5]["id"] == "harden"
+
+
 @played("blocked")
 async def test_blocked_check_stops_there_and_is_looked_at_again(driver: Driver) -> None:
     await driver.jump("Preflight")

@@ -40,7 +40,7 @@ def ask(look: Look, seen: Sequence[Finding]) -> Iterator[Question]:
     yield Question("harden.recommended", "Harden this server", Kind.ONE, CHOICES)
     harden = look.answers.harden
     if harden.recommended or harden.allow_from:
-        yield Question("harden.allow_from", "Who may use the API", Kind.LIST, otherwise="everybody who has a key")
+        yield Question("harden.allow_from", "Allowed from", Kind.LIST, otherwise="everybody who has a key")
     if harden.recommended:
         sits = look.operator.address if look.operator else ""
         yield Question("harden.never_ban", "Never banned", Kind.LIST, otherwise=f"this server{sits and f', {sits}'}")

@@ -26,9 +26,10 @@ def described(name: str, repaired: str = "") -> DescribedGateway:
     return DescribedGateway(scenario.load(name), repaired=scenario.load(repaired) if repaired else None)
 
 
-async def to_end(driver: Driver) -> None:
-    """From the review: starts, and reads the result to its end."""
+async def to_end(driver: Driver, *words: str) -> None:
+    """From the review, which has these words: starts, and reads the result to its end."""
     await driver.on("Review")
+    assert driver.shows(*words)
     await driver.press("enter")
     await driver.until(lambda: driver.app.report is not None, "All is as it should be.")
     await driver.on("Your API is at")
@@ -67,6 +68,7 @@ async def test_lets_encrypt_needs_a_domain_and_a_mail_address(driver: Driver) ->
     await driver.press("enter")
     await driver.until("mode acme needs this key")
     await driver.write("ops@example.com")
+    await driver.walk("Harden")
     await to_end(driver)
     assert driver.shows("https://llm.example.com/v1")
     assert driver.app.draft.answers().tls.mode == "acme"
@@ -88,6 +90,7 @@ async def test_own_files_are_checked_as_soon_as_both_are_named(driver: Driver) -
         await driver.write(text)
     await driver.settled()
     assert driver.shows("issued by Example Corp")
+    await driver.walk("Harden")
     await to_end(driver)
 
 
@@ -131,9 +134,7 @@ async def test_server_that_is_to_be_hardened_is_told_what_that_interrupts(driver
     await driver.press("down")
     await driver.until("fail2ban is not installed")
     await driver.settled()
-    await driver.walk("Review")
-    assert driver.shows("vLLM restarts twice")
-    await to_end(driver)
+    await to_end(driver, "vLLM restarts twice")
     assert driver.app.draft.data["harden"] == {"recommended": True}
     assert driver.app.report is not None and driver.app.report["steps"][5]["id"] == "harden"
 

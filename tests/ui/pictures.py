@@ -67,7 +67,7 @@ async def custom(driver: Driver) -> None:
 async def harden(driver: Driver) -> None:
     await driver.jump("Harden")
     await driver.press("down")
-    await driver.until("nobody watches the endpoint yet")
+    await driver.until("Never banned")
     await driver.settled()
 
 

@@ -146,7 +146,7 @@ async def test_terminal_may_change_its_size_at_any_time(driver: Driver) -> None:
     await driver.resize(30, 10)
     assert driver.shows("This window is too small")
     await driver.resize(60, 18)
-    assert driver.shows("5/8 TLS", "(•) Internal")
+    assert driver.shows("5/9 TLS", "(•) Internal")
     await driver.resize(120, 40)
     assert driver.shows("▸ TLS", "(•) Internal", "Will do")
 

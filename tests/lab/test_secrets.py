@@ -213,6 +213,7 @@ def test_key_in_the_last_words_of_a_failed_vllm_is_masked(operator: Operator) ->
     script = b'#!/bin/sh\necho "ValueError: bad key $VLLM_API_KEY" >&2\nexit 3\n'
     operator.server.put("/opt/vllm/start-vllm.sh", script, 0o755, "vllm:vllm")
     operator.server.run(["systemctl", "restart", "vllm"])
+    operator.server.run(["journalctl", "--sync"])
     told = operator.server.run(["journalctl", "-u", "vllm", "-o", "cat", "--no-pager"], check=False)
     assert CANARY in told.stdout
     for words in ("apply --answers answers.yaml", "plan --answers answers.yaml --json", "status"):

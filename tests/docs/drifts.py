@@ -12,9 +12,10 @@ ABOUT = """\
 # Repair from drift
 
 {count} ways in which a set-up server can drift or break, each made on a booted server (tests/lab/test_repair.py, in
-`./test`, a third of them in `./test long`). For each: `status` names the finding, ends with exit code 1 and changes nothing; `repair` does what `status`
-has shown and no more, restarts nothing that it did not announce, and ends with a final test that passes; or it stops,
-changes nothing, and says what a person has to do. An edit by hand is shown as a diff, and is kept in the run's backup.
+`./test`, a third of them in `./test long`). For each: `status` names the finding, ends with exit code 1 and changes
+nothing; `repair` does what `status` has shown and no more, restarts nothing that it did not announce, and ends with a
+final test that passes; or it stops, changes nothing, and says what a person has to do. An edit by hand is shown as a
+diff, and is kept in the run's backup.
 
 This page is made from the catalogue by `tests/docs/drifts`, and a test keeps it current.
 """

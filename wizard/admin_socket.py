@@ -13,7 +13,7 @@ from .caddy_service import SERVICE
 from .drop_in import DropIn, without_directory
 from .engine import Look
 from .hardening import chosen
-from .model import Finding, Level, Run
+from .model import Finding, Level
 from .paths import ADMIN_SOCKET
 from .render import render
 
@@ -25,10 +25,9 @@ def check_directory(look: Look) -> Iterator[Finding]:
     if not chosen(look.answers, "admin_socket"):
         return
     content = render("caddy_admin.conf.j2")
-    state = look.server.read(DROP_IN.path)
-    if state is None or (state.content, state.mode) != (content.encode(), 0o644):
+    if not DROP_IN.is_written(look, content):
         said = "nothing makes the directory of Caddy's admin socket yet"
-        if state is not None:
+        if look.server.read(DROP_IN.path) is not None:
             said = f"{DROP_IN.path} is not as it should be"
         fix = DROP_IN.place(content, "Caddy's own directory in /run, for its admin socket")
         yield Finding("tls.admin_directory", Level.DRIFT, said, fix=fix)
@@ -45,8 +44,7 @@ def clear_away(look: Look) -> Iterator[Finding]:
     if not there and not DROP_IN.is_read(look):
         return
     empty = without_directory(posixpath.dirname(ADMIN_SOCKET))
-    gone = DROP_IN.reread(present=False)
     fix = DROP_IN.take_away("Caddy is administered by its port again")
     if not there:
-        fix = (Run(gone.argv, gone.why, makes=gone.makes),)
+        fix = (DROP_IN.read_now(present=False),)
     yield Finding("tls.admin_left", Level.DRIFT, "the drop-in of the admin socket is left", fix=(*fix, empty))

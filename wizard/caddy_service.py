@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .caddyfile import HEADING, is_packaged
+from .caddyfile import chosen_admin, is_foreign
 from .engine import Look
-from .hardening import chosen
 from .model import CaddyRuns, Effect, FileIs, Impact, ListensOn, Run, Then, UnitIs
 from .parse.caddy_admin import DEFAULT_ADMIN, DEFAULT_PORT, UNIX, admin_address
-from .paths import ADMIN_SOCKET, CADDY_ROOT, CADDYFILE
+from .paths import CADDY_ROOT, CADDYFILE
 
 ROOT_MADE = b"(made by Caddy when it first needs it)"
 SERVICE = "caddy.service"
@@ -24,11 +23,10 @@ def wanted_admin(look: Look) -> str:
         look.answers.caddy.existing_config == "keep"
         and state is not None
         and state.kind == "file"
-        and HEADING not in state.text
-        and not is_packaged(state.text)
+        and is_foreign(state.text)
     ):
         return admin_address(state.text)
-    return f"{UNIX}{ADMIN_SOCKET}" if chosen(look.answers, "admin_socket") else DEFAULT_ADMIN
+    return chosen_admin(look)
 
 
 def is_moved(look: Look, wanted: str = "") -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .endpoint import find_hosts, url_host
+from .endpoint import find_hosts, served_hosts, url_host
 from .engine import Look
-from .hardening import allowed, chosen
+from .hardening import LOOPBACK, allowed, chosen
 from .models import Model, further
 from .parse.account import Account, read_account
-from .parse.caddy_admin import DEFAULT_ADMIN
+from .parse.caddy_admin import DEFAULT_ADMIN, UNIX
 from .paths import ADMIN_SOCKET
 from .render import render
 from .vllm import find_vllm
@@ -45,6 +45,21 @@ def is_packaged(text: str) -> bool:
     return lines in ([":80 {", "root * /usr/share/caddy", "file_server", "}"], [])
 
 
+def is_foreign(text: str) -> bool:
+    """A Caddyfile that somebody else has written."""
+    return HEADING not in text and not is_packaged(text)
+
+
+def is_imported(look: Look) -> bool:
+    """Whether our site is imported into a Caddyfile of others, whose global options are theirs."""
+    return look.server.read(SITE_FILE) is not None
+
+
+def chosen_admin(look: Look) -> str:
+    """Where the answers have Caddy administered."""
+    return f"{UNIX}{ADMIN_SOCKET}" if chosen(look.answers, "admin_socket") else DEFAULT_ADMIN
+
+
 def serves_http(look: Look) -> bool:
     """Whether port 80 is ours: for the redirect, and for one of the CA's challenges."""
     wanted = look.answers.firewall.http
@@ -57,7 +72,7 @@ def render_caddyfile(look: Look, upstream: str) -> str:
         "Caddyfile.j2",
         mode=look.answers.tls.mode,
         hosts=find_hosts(look),
-        admin=f"unix/{ADMIN_SOCKET}" if chosen(look.answers, "admin_socket") else DEFAULT_ADMIN,
+        admin=chosen_admin(look),
         protocols="h1 h2 h3" if look.answers.proxy.http3 else "h1 h2",
         slow_clients=SLOW_CLIENTS if chosen(look.answers, "slow_clients") else None,
         additions=ADDITIONS,
@@ -100,7 +115,7 @@ def _api(model: Model) -> Api:
 def _site(look: Look, apis: list[Api], *, imported: bool, named: bool = False) -> str:
     """`named`: of a further service, with the first one's log."""
     proxy, tls = look.answers.proxy, look.answers.tls
-    hosts = _hosts(look)
+    hosts = served_hosts(look)
     return render(
         "site.caddy.j2",
         sites=", ".join(f"https://{url_host(host)}" for host in hosts),
@@ -126,17 +141,12 @@ def _site(look: Look, apis: list[Api], *, imported: bool, named: bool = False) -
     )
 
 
-def _hosts(look: Look) -> tuple[str, ...]:
-    """What a site answers to."""
-    return find_hosts(look) if look.answers.tls.mode == "internal" else (look.answers.tls.domain or "",)
-
-
 def render_metrics(look: Look, upstream: str) -> str:
     """The site that scrapers read, at a port of its own; "" where there are none. This server itself may look, too."""
     harden = look.answers.harden
     if not harden.metrics_from:
         return ""
-    scrapers = " ".join(("127.0.0.0/8", "::1", *harden.metrics_from))
+    scrapers = " ".join((*LOOPBACK, *harden.metrics_from))
     return render("metrics.caddy.j2", port=harden.metrics_port, scrapers=scrapers, upstream=upstream)
 
 

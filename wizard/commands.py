@@ -139,27 +139,26 @@ def test() -> Document:
 
 def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()) -> Document:
     """Checks first; where nothing is to be done it tests and reports at once; else it starts the run and follows it."""
-    if (holder := runs.find_holder()) is not None:
-        raise runs.Busy(holder)
+    runs.refuse_beside_another()
     unfinished = journal.find_unfinished()
     if text is None:
         # A run that had none to begin with: what it left undone is put right by those that are saved.
         text = (answers_of(unfinished.id) if unfinished else b"") or saved_answers()
     session = Session(checked.load_saved(text), operator=find_operator())
-    return carry_through(session, command, text, tell, only=only)
+    return carry_through(session, command, text, unfinished, tell, only=only)
 
 
 def carry_through(
     session: Session,
     command: str,
     text: bytes,
+    unfinished: journal.PastRun | None,
     tell: Tell,
     *,
     only: Sequence[str] = (),
     agree: Callable[[Report], None] = lambda plan: None,
 ) -> Document:
     """The plan by these answers, carried out by a run once `agree` has not raised; and its report."""
-    unfinished = journal.find_unfinished()
     results = session.plan(steps_named(only))
     if is_blocked(results):
         return document_of(report_of_plan(session, command, results, 3), session.mask)
@@ -187,15 +186,24 @@ def begin(
     The text is that of the session's answers.
     """
     request = {
-        "command": command,
-        "began": time.time(),
+        **request_of(session, command, unfinished.id if unfinished else None),
         "checked": checked.keep(text, session.look.answers),
-        "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
-        "continued": unfinished.id if unfinished else None,
         "only": list(only),
         "reviewed": fingerprints(results) if reviewed else None,
     }
     return start_run(session, request, text, report_of_plan(session, command, results, 0))
+
+
+def request_of(session: Session, command: str, continued: str | None) -> dict[str, Any]:
+    """What every run is told: it is all of the plan's steps, where its command does not say otherwise."""
+    operator = session.look.operator
+    return {
+        "command": command,
+        "began": time.time(),
+        "operator": dataclasses.asdict(operator) if operator else None,
+        "continued": continued,
+        "only": [],
+    }
 
 
 def start_run(session: Session, request: dict[str, Any], text: bytes, planned: Report) -> str:
@@ -225,13 +233,18 @@ EXPOSES = "this opens vLLM to the network again: other machines reach it without
 Ask = Callable[[Document], bool]
 
 
+def require_yes(sure: Sure, ask: Ask, shown: Document) -> None:
+    """Raises Refused where nobody has agreed to what is shown."""
+    if not sure.yes and not ask(shown):
+        raise Refused("this asks first, and there was no yes", "without a terminal to ask on: --yes")
+
+
 def rollback(wanted: str | None, sure: Sure, tell: Tell, ask: Ask) -> Document:
     """Takes one run back. `ask` shows the plan to a person, where there is one, and returns the answer."""
     from . import rollback as room
     from .reversal import Wish
 
-    if (holder := runs.find_holder()) is not None:
-        raise runs.Busy(holder)
+    runs.refuse_beside_another()
     target = room.choose_run(wanted)
     text = answers_of(target)
     session = Session(checked.load_saved(text), operator=find_operator())
@@ -250,8 +263,7 @@ def uninstall(sure: Sure, tell: Tell, ask: Ask) -> Document:
     from . import uninstall as room
     from .reversal import Wish
 
-    if (holder := runs.find_holder()) is not None:
-        raise runs.Busy(holder)
+    runs.refuse_beside_another()
     text, wanted = room.answers_or_defaults()
     session = Session(wanted, operator=find_operator())
     planned = room.plan_uninstall(session.look, Wish(keep_bind=sure.keep_bind, keep_data=not sure.purge))
@@ -289,16 +301,8 @@ def _take_back(session: Session, undoing: Undoing, sure: Sure, tell: Tell, ask: 
         return shown
     if exposes and not sure.expose:
         raise Refused(EXPOSES, "say --expose if that is meant, or --keep-bind to leave it closed")
-    if not sure.yes and not ask(shown):
-        raise Refused("this asks first, and there was no yes", "without a terminal to ask on: --yes")
-    request = {
-        "command": undoing.command,
-        "began": time.time(),
-        "operator": dataclasses.asdict(session.look.operator) if session.look.operator else None,
-        "continued": continued,
-        "only": [],
-        "undo": undoing.undo,
-    }
+    require_yes(sure, ask, shown)
+    request = {**request_of(session, undoing.command, continued), "undo": undoing.undo}
     return follow(session, start_run(session, request, undoing.answers, report), tell)
 
 

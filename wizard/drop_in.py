@@ -32,6 +32,11 @@ class DropIn:
         """True if it is there, or a run that was killed may have put it there. Asks nothing of the machine."""
         return self.path in look.owned.files or self.is_read(look)
 
+    def is_written(self, look: Look, content: str) -> bool:
+        """True if the file is there with this content."""
+        state = look.server.read(self.path)
+        return state is not None and (state.content, state.mode) == (content.encode(), 0o644)
+
     def is_up_to_date(self, look: Look) -> bool:
         """True if systemd goes by the file as it is now."""
         properties = look.server.units(self.unit)[self.unit].properties
@@ -46,9 +51,9 @@ class DropIn:
         )
         return replace(told, back=replace(told, makes=(DropInRead(self.unit, self.path, not present),)))
 
-    def read_now(self) -> Run:
-        told = self.reread()
-        return Run(told.argv, told.why, makes=told.makes)
+    def read_now(self, *, present: bool = True, then: tuple[Then, ...] = ()) -> Run:
+        told = self.reread(present=present)
+        return Run(told.argv, told.why, makes=told.makes, then=then)
 
     def place(
         self, content: str, why: str, then: tuple[Then, ...] = (), otherwise: tuple[Action, ...] = ()

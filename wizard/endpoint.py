@@ -49,10 +49,14 @@ def base_url(look: Look) -> str:
     return f"https://{url_host(host)}{look.prefix}/v1" if host else ""
 
 
+def served_hosts(look: Look) -> tuple[str, ...]:
+    """What the site answers to, in any mode."""
+    return find_hosts(look) if look.answers.tls.mode == "internal" else (look.answers.tls.domain or "",)
+
+
 def endpoint_host(look: Look) -> str:
-    if look.answers.tls.mode == "internal":
-        return next(iter(find_hosts(look)), "")
-    return look.answers.tls.domain or ""
+    """The first of them, which clients are told; "" where none is known."""
+    return next(iter(served_hosts(look)), "")
 
 
 def own_address(look: Look) -> str:

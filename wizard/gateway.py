@@ -216,8 +216,7 @@ class RealGateway:
     def start(self, draft: Draft, seen: Seen) -> str:
         from .commands import begin
 
-        if (holder := runs.find_holder()) is not None:
-            raise runs.Busy(holder)
+        runs.refuse_beside_another()
         draft.answers()
         session = self._session_with(draft)
         run = begin(session, "apply", draft.dump(), seen.results, journal.find_unfinished(), reviewed=True)

@@ -35,6 +35,9 @@ RECOMMENDED: Mapping[str, Any] = {
 SWITCHES = ("new_connections_per_minute", "allow_from", "metrics_from")
 
 
+LOOPBACK = ("127.0.0.0/8", "::1")
+
+
 def chosen(answers: Answers, key: str) -> Any:
     """The value of a key of `harden`; an `auto` is what it stands for."""
     value = getattr(answers.harden, key)
@@ -52,7 +55,7 @@ def allowed(look: Look) -> tuple[str, ...]:
     if not networks:
         return ()
     own = sorted({one.address for one in look.server.addresses()} - {"127.0.0.1", "::1"})
-    return ("127.0.0.0/8", "::1", *own, *(one for one in networks if one not in own))
+    return (*LOOPBACK, *own, *(one for one in networks if one not in own))
 
 
 def holds(networks: tuple[str, ...], address: str) -> bool:

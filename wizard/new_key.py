@@ -7,9 +7,8 @@ kept: a key is changed because somebody knows it who should not.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import checked, commands, files, journal, paths, runs
@@ -216,8 +215,7 @@ KEY_COSTS = "vLLM restarts: until the model is loaded again there is no API; fro
 
 def replace_key(answers: str | None, sudo_uid: int | None, sure: Sure, tell: Tell, ask: Ask) -> Document:
     """Gives vLLM a new API key. It needs no endpoint: where there is one, the final test proves it there, too."""
-    if (holder := runs.find_holder()) is not None:
-        raise runs.Busy(holder)
+    runs.refuse_beside_another()
     text, proved = b"", False
     if answers is not None:
         text = commands.read_answers(answers, sudo_uid)
@@ -230,16 +228,12 @@ def replace_key(answers: str | None, sudo_uid: int | None, sure: Sure, tell: Tel
     if shown.exit_code:
         return document_of(shown, session.mask)
     document = document_of(replace(shown, warnings=(KEY_COSTS,)), session.mask)
-    if not sure.yes and not ask(document):
-        raise commands.Refused("this asks first, and there was no yes", "without a terminal to ask on: --yes")
+    commands.require_yes(sure, ask, document)
     unfinished = journal.find_unfinished()
+    continued = unfinished.id if unfinished and unfinished.command == COMMAND else None
     request = {
-        "command": COMMAND,
-        "began": time.time(),
+        **commands.request_of(session, COMMAND, continued),
         "checked": checked.keep(text, session.look.answers) if text else None,
-        "operator": asdict(session.look.operator) if session.look.operator else None,
-        "continued": unfinished.id if unfinished and unfinished.command == COMMAND else None,
-        "only": [],
         "proved": proved,
     }
     return commands.follow(session, commands.start_run(session, request, text, shown), tell)

@@ -26,6 +26,11 @@ def is_brought(owned: Owned, name: str) -> bool:
     return any(name in installed_by(known.argv) and not known.taken_back for known in owned.commands)
 
 
+def goes(server: Server, owned: Owned, name: str) -> bool:
+    """Whether an earlier run has installed it, and nobody has come to need it since."""
+    return is_brought(owned, name) and name in find_departure(server, (name,)).going
+
+
 def find_departure(server: Server, names: Sequence[str]) -> Departure:
     """Which of these packages can go. apt is asked, in simulations: what it would take along decides."""
     known = server.packages(*names)

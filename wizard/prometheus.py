@@ -7,10 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from .model import Level
+from .server import FileState
 
 HEADING = "# Written by vllm-https-setup watch\n"
 PREFIX = "vllm_https_setup"
 VALUES = {True: "1", False: "0", None: "NaN"}
+
+
+def is_anothers(state: FileState | None) -> bool:
+    """Whether what is there was not written from here."""
+    return state is not None and (state.kind != "file" or bool(state.content and not state.text.startswith(HEADING)))
 
 
 def exposition(document: dict[str, Any], not_after: datetime | None, now: float) -> str:

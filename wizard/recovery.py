@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import answers_file, archive, checked, commands, custom, files, paths, runs
+from . import answers_file, archive, checked, commands, custom, files, journal, paths, runs
 from .acme import issuer_directory
 from .archive import AUTHORITY, DATA, BadArchive, Kept, Role, normal, role_of
-from .caddyfile import ADDITIONS, CERTIFICATE, KEY, SITE_FILE
-from .endpoint import find_hosts
+from .caddyfile import ADDITIONS, CERTIFICATE, KEY, SITE_FILE, is_imported
+from .endpoint import served_hosts
 from .engine import Look
 from .model import Report, SetupError
 from .report import Document, document_of
@@ -40,8 +40,7 @@ NOT_IN_IT = (
 
 def back_up(path: str, sudo_uid: int | None) -> Document:
     """Writes the archive of this server to the path; "-" is standard output. Nothing else is changed."""
-    if (holder := runs.find_holder()) is not None:
-        raise runs.Busy(holder)
+    runs.refuse_beside_another()
     text = commands.saved_answers()
     to_output = path == "-"
     if not to_output:
@@ -49,7 +48,7 @@ def back_up(path: str, sudo_uid: int | None) -> Document:
         refuse_place(path, frozenset({0, os.geteuid()} | ({sudo_uid} if sudo_uid is not None else set())))
     session = Session(checked.load_saved(text), operator=find_operator())
     look, tls = session.look, session.look.answers.tls
-    hosts = find_hosts(look) if tls.mode == "internal" else (tls.domain or "",)
+    hosts = served_hosts(look)
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(look.server.now()))
     host = next(iter(look.server.host_names()), "this server")
     raw = archive.pack(collect(look, text), host=host, made=made, mode=tls.mode, hosts=hosts)
@@ -133,7 +132,7 @@ def collect(look: Look, text: bytes) -> Iterator[Kept]:
         if role is None or state is None or state.kind != "file":
             continue
         # Of a Caddyfile of others nothing is taken but what of it is ours.
-        if path == paths.CADDYFILE and look.server.read(SITE_FILE) is not None:
+        if path == paths.CADDYFILE and is_imported(look):
             yield Kept(path, f"import {SITE_FILE}\n".encode(), role)
         else:
             yield _normal(Kept(path, state.content, role), look)
@@ -180,8 +179,7 @@ def restore(path: str, sudo_uid: int | None, sure: Sure, tell: Tell, ask: Ask) -
         kept = archive.read(raw)
     except BadArchive as error:
         raise commands.Refused(error.message, error.remedy) from None
-    if (holder := runs.find_holder()) is not None:
-        raise runs.Busy(holder)
+    runs.refuse_beside_another()
     session = Session(checked.load_saved(kept.answers), operator=find_operator(), archive=kept)
     saved = files.read(paths.ANSWERS)
     if saved is not None and saved.content != kept.answers:
@@ -192,7 +190,7 @@ def restore(path: str, sudo_uid: int | None, sure: Sure, tell: Tell, ask: Ask) -
 
     def agree(shown: Report) -> None:
         warnings = (f"this is {kept.name}, for {', '.join(kept.hosts[:4])}", NOT_IN_IT)
-        if not sure.yes and not ask(document_of(replace(shown, warnings=warnings), session.mask)):
-            raise commands.Refused("this asks first, and there was no yes", "without a terminal to ask on: --yes")
+        commands.require_yes(sure, ask, document_of(replace(shown, warnings=warnings), session.mask))
 
-    return commands.carry_through(session, "restore", kept.answers, tell, agree=agree)
+    unfinished = journal.find_unfinished()
+    return commands.carry_through(session, "restore", kept.answers, unfinished, tell, agree=agree)

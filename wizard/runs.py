@@ -163,6 +163,12 @@ def wait_for_holder(patience_s: float = PATIENCE_S) -> Holder:
     return found or UNKNOWN
 
 
+def refuse_beside_another() -> None:
+    """Raises Busy while another run is under way."""
+    if (holder := find_holder()) is not None:
+        raise Busy(holder)
+
+
 def start(machine: RealMachine, run: str) -> None:
     """Starts the run as a unit of its own: it outlives this process, its terminal and its SSH connection."""
     argv = (

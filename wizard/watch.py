@@ -18,7 +18,7 @@ from typing import Any
 from . import certificate_end, checked, commands, files, notices, paths, runs
 from .changes import Change, Memory, compare, compare_certificate, confirmed, new_troubles, read_memory, sight_of
 from .model import SetupError
-from .prometheus import HEADING, exposition
+from .prometheus import exposition, is_anothers
 from .root_file import flaw_of_directory
 from .session import Session
 
@@ -96,8 +96,7 @@ class Watch:
         server = self._session.server
         if flaw := flaw_of_directory(server, posixpath.dirname(path)):
             return f"{flaw}: nothing is written there"
-        there = server.read(path)
-        if there is not None and (there.kind != "file" or (there.content and not there.text.startswith(HEADING))):
+        if is_anothers(server.read(path)):
             return f"{path} is not from here: it is not written over"
         try:
             files.write(path, text.encode(), mode=0o644)

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from ..apt import finish_cut_off, install, purge, refresh_system
 from ..boot import enable, is_masked, unmask
 from ..engine import Look
-from ..hardening import chosen
+from ..hardening import LOOPBACK, chosen
 from ..model import Action, Effect, Finding, Impact, Level, Probe, QuerySays, Remove, Run, Then, UnitIs, Wait, Write
-from ..package_removal import find_departure, is_brought
+from ..package_removal import goes, is_brought
 from ..parse.fail2ban import parse_banned, parse_logs
 from ..paths import ACCESS_LOG
 from ..render import render
 from ..server import Server
-from .exempt import LOOPBACK, OPERATORS, networks, operators, own, written
+from .exempt import OPERATORS, networks, operators, own, written
 
 PACKAGE, UNIT, JAIL_NAME = "fail2ban", "fail2ban.service", "vllm-https"
 DIRECTORY = "/etc/fail2ban"
@@ -185,15 +185,15 @@ def wait_until_loaded(wanted: Wanted) -> Wait:
 def clear_away(look: Look) -> Iterator[Finding]:
     """Our files, and fail2ban where an earlier run has brought it; nobody is banned any more."""
     left = [path for path in (JAIL, FILTER) if look.owned.is_written(path) and look.server.read(path) is not None]
-    goes = is_brought(look.owned, PACKAGE) and PACKAGE in find_departure(look.server, (PACKAGE,)).going
-    if not left and not goes:
+    package_goes = goes(look.server, look.owned, PACKAGE)
+    if not left and not package_goes:
         return
     then: tuple[Then, ...] = ()
-    if left and not goes and look.server.units(UNIT)[UNIT].is_active:
+    if left and not package_goes and look.server.units(UNIT)[UNIT].is_active:
         argv = ("systemctl", "reload-or-restart", UNIT)
         then = (Then(argv, "fail2ban forgets them, and lets in whom it had banned for us", Impact.NONE),)
     fix: list[Action] = [Remove(path, "no longer asked for", then=then) for path in left]
-    if goes:
+    if package_goes:
         gone = UnitIs(UNIT, active=False, enabled=False, exists=False)
         fix.append(purge((PACKAGE,), "an earlier run brought it", (gone,)))
     yield Finding("harden.bans_left", Level.DRIFT, "bans are left of an earlier run", fix=tuple(fix))

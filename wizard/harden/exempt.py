@@ -11,7 +11,6 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses,
 
 from ..engine import Look
 
-LOOPBACK = ("127.0.0.0/8", "::1")
 OPERATORS = "# Operators log in from: "
 # An address that is lent anew each day is another's after some days.
 MOST_OPERATORS = 8

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from ..caddy_service import SERVICE
-from ..caddyfile import SITE_FILE
+from ..caddyfile import is_imported
 from ..engine import Look
 from ..model import Finding, Level
 
@@ -39,7 +39,7 @@ def check(look: Look) -> Iterator[Finding]:
     if not look.answers.firewall.manage:
         summary = f"the firewall is left alone: let {', '.join(scrapers)} alone reach port {port}; to all others Caddy "
         yield Finding("harden.metrics_open", Level.INFO, f"{summary}answers 403")
-    if look.server.read(SITE_FILE) is not None:
+    if is_imported(look):
         yield Finding(
             "harden.metrics_option",
             Level.WARN,

@@ -8,7 +8,7 @@ from ..apt import install, purge, refresh_system
 from ..engine import Look
 from ..hardening import chosen
 from ..model import Finding, Level
-from ..package_removal import find_departure, is_brought
+from ..package_removal import goes
 from .connections import limits
 
 PACKAGE = "nftables"
@@ -23,9 +23,7 @@ def check(look: Look) -> Iterator[Finding]:
 
 def clear_away(look: Look) -> Iterator[Finding]:
     """After them: what an earlier run has brought goes, where nothing else has come to need it."""
-    if is_needed(look) or not is_brought(look.owned, PACKAGE):
-        return
-    if PACKAGE in find_departure(look.server, (PACKAGE,)).going:
+    if not is_needed(look) and goes(look.server, look.owned, PACKAGE):
         fix = (purge((PACKAGE,), "an earlier run brought it"),)
         yield Finding("harden.nftables", Level.DRIFT, "an earlier run brought nftables, and nothing needs it", fix=fix)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..caddyfile import SITE_FILE, SLOW_CLIENTS
+from ..caddyfile import SLOW_CLIENTS, is_imported
 from ..engine import Look
 from ..hardening import chosen, holds
 from ..model import Finding, Level
@@ -15,7 +15,7 @@ def check(look: Look) -> Iterator[Finding]:
     said = list(_limits(look))
     if said:
         yield Finding("harden.requests", Level.OK, f"limited: {'; '.join(said)}")
-    if chosen(look.answers, "slow_clients") and look.server.read(SITE_FILE) is not None:
+    if chosen(look.answers, "slow_clients") and is_imported(look):
         yield Finding(
             "harden.slow_clients",
             Level.WARN,
@@ -30,7 +30,7 @@ def _limits(look: Look) -> Iterator[str]:
         yield f"a request has {size} at most"
     if count := chosen(look.answers, "max_requests"):
         yield f"vLLM gets {count} at once"
-    if chosen(look.answers, "slow_clients") and look.server.read(SITE_FILE) is None:
+    if chosen(look.answers, "slow_clients") and not is_imported(look):
         yield f"a head has {SLOW_CLIENTS['head']} to come, a body {SLOW_CLIENTS['body']}"
 
 

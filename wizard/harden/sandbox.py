@@ -6,13 +6,13 @@ A service that does not come up so is put back: the drop-in goes, and the servic
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..apt import CADDY
 from ..caddy_build import find_build
 from ..caddy_service import RESTART, running
-from ..caddyfile import ADDITIONS, HEADING, SITE_FILE
+from ..caddyfile import ADDITIONS, HEADING, is_imported
 from ..drop_in import DropIn
 from ..engine import Look
 from ..hardening import chosen
@@ -69,7 +69,7 @@ def _check_caddy(look: Look, drop_in: DropIn) -> Iterator[Finding]:
     build = find_build(look, look.server.packages(CADDY)[CADDY])
     state = look.server.read(CADDYFILE)
     additions = any(name.endswith(".caddy") for name in look.server.names(ADDITIONS))
-    ours = state is not None and HEADING in state.text and look.server.read(SITE_FILE) is None
+    ours = state is not None and HEADING in state.text and not is_imported(look)
     alone = ours and not additions
     ca_file = look.answers.tls.acme_ca_file or ""
     text = render(
@@ -150,7 +150,7 @@ def _check_service(look: Look, service: Service, content: str) -> Finding:
     exposure = parse_exposure(look.server.query(_exposure_query(service.unit)).out)
     evidence: dict[str, Any] = {"unit": service.unit, "exposure": exposure}
     marked = _namespace(unit)
-    if state is None or (state.content, state.mode) != (content.encode(), 0o644):
+    if not drop_in.is_written(look, content):
         before = "" if exposure is None else f" (systemd-analyze security: {exposure} before)"
         said = f"{service.unit} is not confined{before}" if state is None else f"{drop_in.path} is not as it should be"
         restart = _with_effect(service.restart, marked, unit)
@@ -175,15 +175,14 @@ def _clear_away(look: Look, service: Service) -> Iterator[Finding]:
     """Turned off: the drop-in goes, and the service is restarted without it."""
     drop_in = service.drop_in
     unit = look.server.units(service.unit)[service.unit]
-    wait = tuple(Wait(**{**one.__dict__, "otherwise": ()}) for one in service.wait)
+    wait = tuple(replace(one, otherwise=()) for one in service.wait)
     free = _with_effect(service.restart, _namespace(unit), unit, confined=False)
     then = (free,) if unit.is_active else ()
     if look.server.read(drop_in.path) is not None:
         fix = drop_in.take_away(f"{service.unit} is to be confined no more", then=then)
         yield Finding(LEFT, Level.DRIFT, f"{drop_in.path} is left", fix=(*fix, *wait))
     elif drop_in.is_read(look):
-        told = drop_in.reread(present=False)
-        again = Run(told.argv, told.why, makes=told.makes, then=then)
+        again = drop_in.read_now(present=False, then=then)
         yield Finding(LEFT, Level.DRIFT, f"systemd goes by {drop_in.path}, which is gone", fix=(again, *wait))
     elif unit.is_active and not _is_outside(look, unit):
         fix = Service(service.name, drop_in, free, wait).restarted()

@@ -10,7 +10,7 @@ from ..engine import Look
 from ..hardening import chosen
 from ..model import Action, FileIs, Finding, Level, Remove, Run, UnitIs, Write
 from ..paths import UNITS, WATCH_SEEN, WATCH_SERVICE, WATCH_TIMER
-from ..prometheus import HEADING
+from ..prometheus import is_anothers
 from ..render import render
 from ..root_file import flaw_of_directory, flaw_of_program
 
@@ -93,7 +93,7 @@ def _check_metrics(look: Look) -> Iterator[Finding]:
     if flaw := flaw_of_directory(look.server, directory):
         remedy = f"sudo install -d -o root -g root -m 0755 {directory}; or name another place: harden.prometheus_file"
         yield Finding("harden.prometheus_file", Level.BLOCKED, f"{flaw}, and a file in it is written by root", remedy)
-    elif state is not None and (state.kind != "file" or (state.content and not state.text.startswith(HEADING))):
+    elif is_anothers(state):
         summary = f"{path} is there, and not from here: it is not written over"
         yield Finding("harden.prometheus_file", Level.BLOCKED, summary, "name another file: harden.prometheus_file")
     elif state is None:

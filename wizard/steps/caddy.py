@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .. import restored
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
 from ..boot import enable, is_masked, unmask
 from ..caddy_build import PROGRAM, Build, check_own_build, check_without_package, find_build
@@ -29,7 +28,7 @@ def inspect(look: Look) -> Iterator[Finding]:
     half = tuple(name for name, package in packages.items() if package.half_configured)
     missing = tuple(name for name in CADDY_PREREQUISITES if not packages[name].installed)
     build = find_build(look, caddy)
-    stands_in_the_way = [*check_others(look, caddy, build), *restored.check_hindrances(look)]
+    stands_in_the_way = [*check_others(look, caddy, build), *check_hindrances(look)]
     yield from stands_in_the_way
     # The key first where Caddy is not there yet: where it is refused, apt is asked nothing.
     entry, wrong = choose(look) if caddy.installed else (None, None)
@@ -63,6 +62,21 @@ def inspect(look: Look) -> Iterator[Finding]:
     if caddy.installed and not caddy.half_configured:
         yield check_enabled(look)
         yield from check_home(look)
+        yield from check_restored(look)
+
+
+def check_hindrances(look: Look) -> Iterator[Finding]:
+    """What stands in the way of a restore. Most looks have none, and do not load what one is made of."""
+    if look.archive is not None:
+        from .. import restored
+
+        yield from restored.check_hindrances(look)
+
+
+def check_restored(look: Look) -> Iterator[Finding]:
+    if look.archive is not None:
+        from .. import restored
+
         yield from restored.check(look)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .. import acme, admin_socket, custom, eab, existing, internal
 from ..caddy_service import is_moved, loaded, stopped
-from ..caddyfile import ADDITIONS, HEADING, is_packaged, render_caddyfile
+from ..caddyfile import ADDITIONS, is_foreign, is_packaged, render_caddyfile
 from ..endpoint import find_hosts
 from ..engine import Look, Step
 from ..model import Action, Finding, Level, Run, Then, Write
@@ -102,7 +102,7 @@ def is_others(look: Look, state: FileState) -> bool:
     if existing.is_kept(look, state):
         return True
     # Somebody has put a Caddyfile of their own in the place of ours, and wants both.
-    if look.answers.caddy.existing_config == "keep" and not is_packaged(state.text) and HEADING not in state.text:
+    if look.answers.caddy.existing_config == "keep" and is_foreign(state.text):
         return True
     # A file that was just written, and is not in owned.json yet, is known by what it says.
     return not (look.owned.is_written(CADDYFILE) or is_packaged(state.text) or is_of_this_endpoint(look, state))

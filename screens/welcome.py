@@ -18,7 +18,7 @@ ROOMS = (
     ("Bind", "vLLM listens to this server alone, behind the proxy"),
     ("Caddy", "the web server, from its makers' package repository"),
     ("TLS", "this server's own certificate, a public one, yours"),
-    ("Harden", "limits, bans, confined services: only where you ask for it"),
+    ("Harden", "limits, bans, confined services; only if you ask"),
 )
 FACTS = (
     ("Interrupts", "the API once, while the model is loaded again"),

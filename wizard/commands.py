@@ -185,11 +185,14 @@ def begin(
 
     The text is that of the session's answers.
     """
+    from .download import key_of_plan
+
     request = {
         **request_of(session, command, unfinished.id if unfinished else None),
         "checked": checked.keep(text, session.look.answers),
         "only": list(only),
         "reviewed": fingerprints(results) if reviewed else None,
+        "caddy_key": key_of_plan(results),
     }
     return start_run(session, request, text, report_of_plan(session, command, results, 0))
 

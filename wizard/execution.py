@@ -15,8 +15,10 @@ from typing import Any
 from . import checked, files, journal, new_key, paths, runs, shortage
 from .book import Book
 from .caddy_service import SERVICE
+from .caddy_source import repository_of
 from .caddyfile import SITE_FILE
 from .commands import save_answers
+from .download import Download
 from .engine import Look, StepResult, applied, walk
 from .internal import CLIENTS_NEED_IT, NEW_EXPORT
 from .model import Report, SetupError, Status, TestRow
@@ -44,15 +46,23 @@ def execute(run_id: str) -> int:
         session = Session(wanted, operator=operator)
         undoes = "undo" in request
         asks_nothing = undoes or command == new_key.COMMAND
-        keep = (lambda: None) if asks_nothing else (lambda: save_answers(text, wanted))
-        book = journal.Journal(run_id, session.mask, keep)
+        download = Download(request.get("caddy_key"), repository_of(session.look))
+        session.server.download = download
+
+        def before_actions() -> None:
+            if not asks_nothing:
+                save_answers(text, wanted)
+                download.begin()
+
+        book = journal.Journal(run_id, session.mask, before_actions)
         session.machine.observer = book
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: runs.ask_to_stop(run_id))
         try:
             book.event("run", durable=True, run=book.run, command=command)
             book.line(f"vllm-https-setup {command}, run {book.run}")
-            report = (_take_back if undoes else carry_out)(session, book, request)
+            with download:
+                report = (_take_back if undoes else carry_out)(session, book, request)
         except Exception as error:
             report = broken(session, book, command, error)
         try:

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from . import files
 from .facts import Facts
@@ -16,6 +17,9 @@ from .system import RealMachine
 from .ufw_files import complaint
 from .unit_log import SYNC, said_by
 from .waiting import wait
+
+if TYPE_CHECKING:
+    from .download import Download
 
 # What of systemctl has a unit do something that can fail for the unit's own reasons.
 STARTING = ("start", "restart", "reload", "reload-or-restart", "try-restart")
@@ -28,6 +32,7 @@ class LiveServer(Facts):
     def __init__(self, machine: RealMachine, begun: Mapping[Sequence[str], Process] | None = None) -> None:
         super().__init__(machine)
         self._begun = {tuple(argv): process for argv, process in (begun or {}).items()}
+        self.download: Download | None = None
 
     def expect(self, queries: Sequence[Sequence[str]]) -> None:
         """Starts them all at the same time. Each is waited for, and told of, where its answer is needed."""
@@ -69,6 +74,8 @@ class LiveServer(Facts):
 
     def _run(self, action: Run) -> Output:
         """The command, again while `retry` says that its failure is one that passes (a lock that another holds)."""
+        if self.download is not None:
+            self.download.hand_over(action.argv)
         until = time.monotonic() + action.retry_s
         began = int(self.now())
         while True:

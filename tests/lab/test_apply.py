@@ -108,7 +108,9 @@ def test_document_of_a_run_has_the_contracts_shape(operator: Operator) -> None:
     assert document["endpoint"] == {"base_url": f"https://{address}/v1", "model": "phi-4-mini", "ca_file": ca_file}
     assert document["run"] == operator.runs()[-1]
     assert document["log_path"] == f"/var/log/vllm-https-setup/{document['run']}.log"
-    assert operator.file(document["log_path"])
+    log = operator.file(document["log_path"])
+    assert log and b"Unpacking caddy" in log and b"amd64 caddy amd64" not in log, "Caddy is fetched before its turn"
+    assert operator.server.run(["ls", "/run/vllm-https-setup"]).stdout == "lock\n"
 
 
 def test_clients_that_trust_the_root_get_in_with_the_key_alone(secured: Operator) -> None:

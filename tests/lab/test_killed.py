@@ -85,6 +85,18 @@ def test_killed_run_leaves_a_working_server_and_is_completed(site: Site, instant
     assert_completes(operator, killed)
 
 
+def test_download_under_way_dies_with_its_run_and_is_taken_away_by_the_next(operator: Operator) -> None:
+    before = Before.of(operator, PATHS)
+    with operator.lab.gate.dripping("/pool/", 200_000):
+        killed = kill_at(operator, began("vLLM answers"), 0.1)
+        assert operator.server.run(["pgrep", "-l", "apt|http"], check=False).stdout == ""
+    left = operator.server.run(["find", "/run/vllm-https-setup", "-name", "*.deb"]).stdout
+    assert "/download/archives/partial/caddy_" in left
+    assert_left_working(operator, before)
+    assert_completes(operator, killed)
+    assert operator.server.run(["ls", "/run/vllm-https-setup"]).stdout == "lock\n"
+
+
 @pytest.mark.parametrize("moment", [b"status half-installed ufw", b"status half-configured ufw"])
 def test_run_killed_while_it_installs_ufw_is_completed(attend: Attend, moment: bytes) -> None:
     operator = attend(ServerSpec(ufw_installed=False))

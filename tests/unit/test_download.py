@@ -1,0 +1,126 @@
+"""Caddy's package fetched ahead: only by a key that the plan has checked, and never left under way or behind."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.servers import scenario
+from wizard import download
+from wizard.caddy_source import KEYRING
+from wizard.download import Download, key_of_plan
+from wizard.engine import StepResult
+from wizard.model import Write
+from wizard.session import View
+
+pytestmark = pytest.mark.allow_commands("sh", "mv")
+KEY = base64.b64encode(b"a key").decode()
+SOURCE = f"[signed-by={KEYRING}] https://example.test/deb/debian any-version main"
+INSTALL = ("apt-get", "install", "-y", "--", "curl", "caddy")
+FETCHED = "cp {here}/caddy.list {here}/archives/caddy_1_amd64.deb"
+
+Fetching = Callable[..., Download]
+
+
+@pytest.fixture
+def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetching:
+    """A download into this test's directory, by these commands in place of apt's."""
+    here, cache = tmp_path / "download", tmp_path / "cache"
+    cache.mkdir()
+    for name, path in {"HERE": here, "KEY": here / "key", "LIST": here / "caddy.list", "CACHE": cache}.items():
+        monkeypatch.setattr(download, name, str(path))
+    monkeypatch.setattr(download, "LISTS", str(here / "lists"))
+    monkeypatch.setattr(download, "ARCHIVES", str(here / "archives"))
+
+    def make(*scripts: str, key: str | None = KEY) -> Download:
+        commands = [("sh", "-c", script.format(here=here, tmp=tmp_path)) for script in scripts]
+        monkeypatch.setattr(download, "COMMANDS", commands)
+        return Download(key, SOURCE)
+
+    return make
+
+
+def plan(name: str) -> tuple[StepResult, ...]:
+    return View(scenario.load(name).look()).plan()
+
+
+def test_key_is_that_of_the_plan_that_installs_caddy() -> None:
+    results = plan("exposed")
+    (written,) = [
+        action.content
+        for result in results
+        for action in result.actions
+        if isinstance(action, Write) and action.path == KEYRING
+    ]
+    assert key_of_plan(results) == base64.b64encode(written).decode()
+
+
+def test_nothing_is_fetched_ahead_where_nothing_is_done_before_caddy() -> None:
+    results = plan("exposed")
+    assert key_of_plan([result for result in results if result.step.id in ("caddy", "tls")]) is None
+
+
+def test_nothing_is_fetched_ahead_where_caddy_is_there() -> None:
+    assert key_of_plan(plan("finished")) is None
+
+
+def test_without_a_key_nothing_is_begun(fetching: Fetching, tmp_path: Path) -> None:
+    with fetching("touch {tmp}/fetched", key=None) as under_way:
+        under_way.begin()
+        under_way.hand_over(INSTALL)
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_package_is_in_apts_cache_when_caddy_is_installed_and_nothing_else_is_left(
+    fetching: Fetching, tmp_path: Path
+) -> None:
+    with fetching("true", FETCHED) as under_way:
+        under_way.begin()
+        under_way.hand_over(INSTALL)
+    given = (tmp_path / "cache/caddy_1_amd64.deb").read_text()
+    assert given == f"deb [signed-by={tmp_path}/download/key] https://example.test/deb/debian any-version main\n"
+    assert not (tmp_path / "download").exists()
+
+
+def test_other_commands_wait_for_nothing_and_are_given_nothing(fetching: Fetching, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with fetching("sleep 60") as under_way:
+        under_way.begin()
+        for argv in (("apt-get", "install", "-y", "--", "ufw"), ("apt-get", "update"), ("ufw", "enable")):
+            under_way.hand_over(argv)
+    assert time.monotonic() - began < 10, "it is ended with the run"
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert not (tmp_path / "download").exists()
+
+
+@pytest.mark.parametrize("scripts", [("false", FETCHED), ("true", "exit 100"), ("no-such-program",)])
+def test_where_it_cannot_be_had_apt_is_given_nothing(
+    fetching: Fetching, tmp_path: Path, scripts: Sequence[str]
+) -> None:
+    with fetching(*scripts) as under_way:
+        under_way.begin()
+        under_way.hand_over(INSTALL)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_stands_in_its_way_is_no_failure(fetching: Fetching, tmp_path: Path) -> None:
+    (tmp_path / "download").write_text("a file, where the directory would be")
+    with fetching("true", FETCHED) as under_way:
+        under_way.begin()
+        under_way.hand_over(INSTALL)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_a_killed_run_has_left_is_not_given_to_apt(fetching: Fetching, tmp_path: Path) -> None:
+    left = tmp_path / "download/archives/caddy_0_amd64.deb"
+    left.parent.mkdir(parents=True)
+    left.write_text("half of it")
+    with fetching("false") as under_way:
+        assert not left.exists()
+        under_way.begin()
+        under_way.hand_over(INSTALL)
+    assert list((tmp_path / "cache").iterdir()) == []

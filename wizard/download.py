@@ -1,0 +1,127 @@
+"""Caddy's package, fetched while ufw and vLLM are at work: apt then has it in its cache when its turn comes.
+
+apt itself fetches it, obeying its proxy, with lists, a key and a cache apart: nobody waits for a lock. What is in its
+cache apt compares by size alone: nothing is put there that apt has not verified by the key that the plan has checked.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import glob
+import shutil
+from collections.abc import Iterable, Sequence
+from threading import Lock, Thread
+from types import TracebackType
+from typing import Self
+
+from . import files
+from .apt import CADDY, ENVIRONMENT, TIMEOUT_S, installed_by
+from .caddy_source import KEYRING
+from .engine import StepResult
+from .model import Run, SetupError, Write
+from .paths import RUNTIME
+from .process import Process
+from .system import Nobody
+
+HERE = f"{RUNTIME}/download"
+KEY, LIST, LISTS, ARCHIVES = f"{HERE}/caddy.gpg", f"{HERE}/caddy.list", f"{HERE}/lists", f"{HERE}/archives"
+CACHE = "/var/cache/apt/archives"
+OWN = (
+    *("-q", "-y", "-o", "Debug::NoLocking=1", "-o", f"Dir::Etc::sourcelist={LIST}", "-o", "Dir::Etc::sourceparts=-"),
+    *("-o", f"Dir::State::Lists={LISTS}", "-o", f"Dir::Cache::Archives={ARCHIVES}"),
+    *("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="),
+)
+COMMANDS = (
+    ("apt-get", "update", *OWN, "-o", "APT::Update::Error-Mode=any"),
+    ("apt-get", "install", *OWN, "--download-only", "--no-install-recommends", "--", CADDY),
+)
+
+
+def key_of_plan(results: Iterable[StepResult]) -> str | None:
+    """The key that the plan has checked, in base64; None where it installs no Caddy, or does nothing before that."""
+    key, anything_before = None, False
+    for result in results:
+        for action in result.actions:
+            if isinstance(action, Write) and action.path == KEYRING:
+                key = action.content
+            if isinstance(action, Run) and CADDY in installed_by(action.argv):
+                return base64.b64encode(key).decode() if key and anything_before else None
+        anything_before = anything_before or bool(result.actions)
+    return None
+
+
+class Download:
+    """The package under way, from `begin` to `hand_over`. Where it can't be had nothing is said: apt will say it."""
+
+    def __init__(self, key: str | None, source: str) -> None:
+        """`source` is the repository's entry in a list of apt's, as the plan writes it."""
+        self._key = key
+        self._source = source.replace(KEYRING, KEY)
+        self._thread: Thread | None = None
+        self._process: Process | None = None
+        self._turn, self._is_wanted = Lock(), True
+        clear()
+
+    def begin(self) -> None:
+        if self._key is None:
+            return
+        with contextlib.suppress(SetupError):
+            # apt reads the key, and fetches, as a user of its own.
+            for directory in (LISTS, ARCHIVES):
+                files.make_directories(f"{directory}/partial", 0o755)
+            files.write(KEY, base64.b64decode(self._key), mode=0o644)
+            files.write(LIST, f"deb {self._source}\n".encode(), mode=0o644)
+            self._thread = Thread(target=self._fetch)
+            self._thread.start()
+
+    def hand_over(self, argv: Sequence[str]) -> None:
+        """Where this command installs Caddy: waits for what has begun, as the command would, and gives it to apt."""
+        if self._thread is None or CADDY not in installed_by(argv):
+            return
+        self._thread.join()
+        self._thread = None
+        if packages := glob.glob(f"{ARCHIVES}/*.deb"):
+            _succeeds(_begin(("mv", "-f", "-t", CACHE, "--", *packages)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._turn:
+            self._is_wanted = False
+            if self._process is not None:
+                self._process.end()
+        if self._thread is not None:
+            self._thread.join()
+        clear()
+
+    def _fetch(self) -> None:
+        for argv in COMMANDS:
+            with self._turn:
+                if not self._is_wanted:
+                    return
+                self._process = _begin(argv)
+            done = _succeeds(self._process)
+            with self._turn:
+                self._process = None
+            if not done:
+                return
+
+
+def clear() -> None:
+    """Takes away what a run has left that was killed."""
+    shutil.rmtree(HERE, ignore_errors=True)
+
+
+def _begin(argv: Sequence[str]) -> Process | None:
+    with contextlib.suppress(OSError):
+        return Process(argv, dict(ENVIRONMENT))
+    return None
+
+
+def _succeeds(begun: Process | None) -> bool:
+    if begun is None:
+        return False
+    with begun as process:
+        return process.wait(TIMEOUT_S, Nobody()).ok

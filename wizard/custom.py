@@ -118,9 +118,10 @@ def check_after(look: Look) -> Iterator[Finding]:
     writes: tuple[Action, ...] = tuple(Write(path, units[path].encode(), why) for path in wrong)
     up = UnitIs(CERTIFICATE_PATH_UNIT, active=True, enabled=True)
     gone = UnitIs(CERTIFICATE_PATH_UNIT, active=False, enabled=False, exists=False)
-    # systemd reads the unit files again, too: systemctl(1), enable.
+    # systemd reads a unit when it starts it. One that it has in memory it keeps, unless it is told to read all again.
+    keeping = () if unit.exists else ("--no-reload",)
     enable = Run(
-        ("systemctl", "enable", CERTIFICATE_PATH_UNIT),
+        ("systemctl", "enable", *keeping, CERTIFICATE_PATH_UNIT),
         "the watch is also there after a reboot",
         makes=(up,),
         undo=(Run(("systemctl", "disable", "--now", CERTIFICATE_PATH_UNIT), "end the watch", makes=(gone,)),),

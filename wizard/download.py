@@ -76,25 +76,30 @@ class Download:
             self._thread.start()
 
     def hand_over(self, argv: Sequence[str]) -> None:
-        """Where this command installs Caddy: waits for what has begun, as the command would, and gives it to apt."""
+        """Gives apt what there is, where this command installs Caddy. What is still on its way apt goes on with itself,
+        and tells of it: a part of a package it takes up, and verifies."""
         if self._thread is None or CADDY not in installed_by(argv):
             return
-        self._thread.join()
-        self._thread = None
-        if packages := glob.glob(f"{ARCHIVES}/*.deb"):
-            _succeeds(_begin(("mv", "-f", "-t", CACHE, "--", *packages)))
+        self._stop()
+        for directory in ("", "/partial"):
+            if packages := glob.glob(f"{ARCHIVES}{directory}/*.deb"):
+                _succeeds(_begin(("mv", "-f", "-t", f"{CACHE}{directory}", "--", *packages)))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop()
+        clear()
+
+    def _stop(self) -> None:
         with self._turn:
             self._is_wanted = False
             if self._process is not None:
                 self._process.end()
         if self._thread is not None:
             self._thread.join()
-        clear()
+            self._thread = None
 
     def _fetch(self) -> None:
         for argv in COMMANDS:

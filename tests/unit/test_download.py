@@ -44,6 +44,13 @@ def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetching:
     return make
 
 
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def plan(name: str) -> tuple[StepResult, ...]:
     return View(scenario.load(name).look()).plan()
 
@@ -78,12 +85,25 @@ def test_without_a_key_nothing_is_begun(fetching: Fetching, tmp_path: Path) -> N
 def test_package_is_in_apts_cache_when_caddy_is_installed_and_nothing_else_is_left(
     fetching: Fetching, tmp_path: Path
 ) -> None:
-    with fetching("true", FETCHED) as under_way:
+    with fetching("true", f"{FETCHED}; touch {{tmp}}/done") as under_way:
         under_way.begin()
+        wait_for(tmp_path / "done")
         under_way.hand_over(INSTALL)
     given = (tmp_path / "cache/caddy_1_amd64.deb").read_text()
     assert given == f"deb [signed-by={tmp_path}/download/key] https://example.test/deb/debian any-version main\n"
     assert not (tmp_path / "download").exists()
+
+
+def test_what_has_come_of_it_is_given_to_apt_where_it_is_not_done(fetching: Fetching, tmp_path: Path) -> None:
+    (tmp_path / "cache/partial").mkdir()
+    began = time.monotonic()
+    with fetching("echo half >{here}/archives/partial/caddy_1_amd64.deb; touch {tmp}/half; sleep 60") as under_way:
+        under_way.begin()
+        wait_for(tmp_path / "half")
+        under_way.hand_over(INSTALL)
+        assert (tmp_path / "cache/partial/caddy_1_amd64.deb").read_text() == "half\n"
+    assert time.monotonic() - began < 10
+    assert [one.name for one in (tmp_path / "cache").iterdir()] == ["partial"]
 
 
 def test_other_commands_wait_for_nothing_and_are_given_nothing(fetching: Fetching, tmp_path: Path) -> None:
@@ -97,12 +117,14 @@ def test_other_commands_wait_for_nothing_and_are_given_nothing(fetching: Fetchin
     assert not (tmp_path / "download").exists()
 
 
-@pytest.mark.parametrize("scripts", [("false", FETCHED), ("true", "exit 100"), ("no-such-program",)])
+@pytest.mark.parametrize("scripts", [("touch {tmp}/done; false", FETCHED), ("true", "touch {tmp}/done; exit 100")])
 def test_where_it_cannot_be_had_apt_is_given_nothing(
     fetching: Fetching, tmp_path: Path, scripts: Sequence[str]
 ) -> None:
     with fetching(*scripts) as under_way:
         under_way.begin()
+        wait_for(tmp_path / "done")
+        time.sleep(0.2)
         under_way.hand_over(INSTALL)
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -119,12 +119,15 @@ def test_repository_that_breaks_off_is_a_sentence_and_the_next_apply_completes(s
     assert_completed(secured)
 
 
-def test_package_that_came_in_part_while_the_rest_was_done_is_gone_on_with(operator: Operator) -> None:
+def test_package_that_came_in_part_while_the_rest_was_done_is_gone_on_with(
+    attend: Callable[[ServerSpec], Operator],
+) -> None:
+    operator = attend(ServerSpec(guide_packages=True))
     with operator.lab.gate.dripping("/pool/", 3_000_000):
         document = operator.apply()
     assert document["exit_code"] == 0, troubles(document)
     log = (operator.file(document["log_path"]) or b"").decode()
-    assert re.search(r"Get:\d+ https://dl.cloudsmith.io/.* caddy", log), "the rest is told of as it comes"
+    assert re.search(r"Get:\d+ https://dl.cloudsmith.io/.* caddy ", log), "the rest is told of as it comes"
     number, unit = re.findall(r"Fetched ([\d.]+) (k|M)?B in", log)[-1]
     assert float(number) * {"": 1, "k": 1e3, "M": 1e6}[unit] < CADDY_BYTES * 0.9, "the part was not fetched again"
 

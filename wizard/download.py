@@ -1,7 +1,8 @@
 """Caddy's package, fetched while ufw and vLLM are at work: apt then has it in its cache when its turn comes.
 
-apt itself fetches it, obeying its proxy, with lists, a key and a cache apart: nobody waits for a lock. What is in its
-cache apt compares by size alone: nothing is put there that apt has not verified by the key that the plan has checked.
+apt itself fetches it, obeying its proxy, with lists, a key and a cache apart: nobody waits for a lock, and no hook of
+an update runs twice. What is in its cache apt compares by size alone: nothing is put there that apt has not verified by
+the key that the plan has checked. The commands stand in the log at their time, as what went on beside the steps.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from .engine import StepResult
 from .model import Run, SetupError, Write
 from .paths import RUNTIME
 from .process import Process
-from .system import Nobody
+from .system import Observer, RealMachine
 
 HERE = f"{RUNTIME}/download"
 KEY, LIST, LISTS, ARCHIVES = f"{HERE}/caddy.gpg", f"{HERE}/caddy.list", f"{HERE}/lists", f"{HERE}/archives"
 CACHE = "/var/cache/apt/archives"
+# apt reads the one that its environment names first, then what lies in apt.conf.d, then this: apt.conf(5).
+FIRST_CONF, LAST_CONF, SYSTEM_CONF = f"{HERE}/first.conf", f"{HERE}/apt.conf", "/etc/apt/apt.conf"
+HOOKS = ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success")
 OWN = (
     *("-q", "-y", "-o", "Debug::NoLocking=1", "-o", f"Dir::Etc::sourcelist={LIST}", "-o", "Dir::Etc::sourceparts=-"),
     *("-o", f"Dir::State::Lists={LISTS}", "-o", f"Dir::Cache::Archives={ARCHIVES}"),
@@ -51,13 +55,37 @@ def key_of_plan(results: Iterable[StepResult]) -> str | None:
     return None
 
 
-class Download:
-    """The package under way, from `begin` to `hand_over`. Where it can't be had nothing is said: apt will say it."""
+class Beside:
+    """Tells the run's observer of what goes on beside it: notes for its log, for its events are those of the steps."""
 
-    def __init__(self, key: str | None, source: str) -> None:
+    def __init__(self, observer: Observer) -> None:
+        self._note = observer.note
+
+    def command(self, line: str) -> None:
+        self._note(f"beside the steps: $ {line}")
+
+    def output(self, text: str) -> None:
+        if text.strip():
+            self._note(f"beside the steps: {text.rstrip()}")
+
+    def ended(self, code: int, seconds: float) -> None:
+        self._note(f"beside the steps: → exit {code}, {seconds:.2f} s")
+
+    def note(self, text: str) -> None:
+        self._note(text)
+
+    def progress(self, text: str) -> None:
+        self._note(text)
+
+
+class Download:
+    """The package under way, from `begin` to `hand_over`. Where it can't be had the log says so: apt will tell."""
+
+    def __init__(self, key: str | None, source: str, machine: RealMachine) -> None:
         """`source` is the repository's entry in a list of apt's, as the plan writes it."""
         self._key = key
         self._source = source.replace(KEYRING, KEY)
+        self._machine = machine
         self._thread: Thread | None = None
         self._process: Process | None = None
         self._turn, self._is_wanted = Lock(), True
@@ -70,9 +98,16 @@ class Download:
             # apt reads the key, and fetches, as a user of its own.
             for directory in (LISTS, ARCHIVES):
                 files.make_directories(f"{directory}/partial", 0o755)
+            conf = "".join(f"#clear {hook};\n" for hook in HOOKS)
+            if files.read(SYSTEM_CONF) is not None:
+                conf = f'#include "{SYSTEM_CONF}";\n{conf}'
+            files.write(FIRST_CONF, f'Dir::Etc::main "{LAST_CONF}";\n'.encode(), mode=0o644)
+            files.write(LAST_CONF, conf.encode(), mode=0o644)
             files.write(KEY, base64.b64decode(self._key), mode=0o644)
             files.write(LIST, f"deb {self._source}\n".encode(), mode=0o644)
-            self._thread = Thread(target=self._fetch)
+            self._thread = Thread(
+                target=self._fetch, args=(RealMachine(self._machine.mask, Beside(self._machine.observer)),)
+            )
             self._thread.start()
 
     def hand_over(self, argv: Sequence[str]) -> None:
@@ -83,7 +118,8 @@ class Download:
         self._stop()
         for directory in ("", "/partial"):
             if packages := glob.glob(f"{ARCHIVES}{directory}/*.deb"):
-                _succeeds(_begin(("mv", "-f", "-t", f"{CACHE}{directory}", "--", *packages)))
+                with contextlib.suppress(SetupError):
+                    self._machine.command(("mv", "-f", "-t", f"{CACHE}{directory}", "--", *packages))
 
     def __enter__(self) -> Self:
         return self
@@ -101,32 +137,21 @@ class Download:
             self._thread.join()
             self._thread = None
 
-    def _fetch(self) -> None:
-        for argv in COMMANDS:
-            with self._turn:
-                if not self._is_wanted:
+    def _fetch(self, machine: RealMachine) -> None:
+        environment = {**dict(ENVIRONMENT), "APT_CONFIG": FIRST_CONF}
+        with contextlib.suppress(SetupError, OSError):
+            for argv in COMMANDS:
+                with self._turn:
+                    if not self._is_wanted:
+                        return
+                    self._process = machine.start(argv, environment)
+                output = machine.command(argv, timeout_s=TIMEOUT_S, environment=environment, begun=self._process)
+                with self._turn:
+                    self._process = None
+                if not output.ok:
                     return
-                self._process = _begin(argv)
-            done = _succeeds(self._process)
-            with self._turn:
-                self._process = None
-            if not done:
-                return
 
 
 def clear() -> None:
     """Takes away what a run has left that was killed."""
     shutil.rmtree(HERE, ignore_errors=True)
-
-
-def _begin(argv: Sequence[str]) -> Process | None:
-    with contextlib.suppress(OSError):
-        return Process(argv, dict(ENVIRONMENT))
-    return None
-
-
-def _succeeds(begun: Process | None) -> bool:
-    if begun is None:
-        return False
-    with begun as process:
-        return process.wait(TIMEOUT_S, Nobody()).ok

@@ -46,7 +46,7 @@ def execute(run_id: str) -> int:
         session = Session(wanted, operator=operator)
         undoes = "undo" in request
         asks_nothing = undoes or command == new_key.COMMAND
-        download = Download(request.get("caddy_key"), repository_of(session.look))
+        download = Download(request.get("caddy_key"), repository_of(session.look), session.machine)
         session.server.download = download
 
         def before_actions() -> None:

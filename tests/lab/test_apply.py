@@ -1,6 +1,7 @@
 """The main job: an exposed server becomes a proven endpoint by one command, and stays one by the same command."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -108,8 +109,10 @@ def test_document_of_a_run_has_the_contracts_shape(operator: Operator) -> None:
     assert document["endpoint"] == {"base_url": f"https://{address}/v1", "model": "phi-4-mini", "ca_file": ca_file}
     assert document["run"] == operator.runs()[-1]
     assert document["log_path"] == f"/var/log/vllm-https-setup/{document['run']}.log"
-    log = operator.file(document["log_path"])
-    assert log and b"Unpacking caddy" in log and b"amd64 caddy amd64" not in log, "Caddy is fetched before its turn"
+    log = (operator.file(document["log_path"]) or b"").decode()
+    fetched = re.search(r"- beside the steps: Get:\d+ https://dl\.cloudsmith\.io/.* amd64 caddy amd64", log)
+    assert fetched and fetched.start() < log.index("Unpacking caddy"), "Caddy's package is fetched before its turn"
+    assert log.count("amd64 caddy amd64") == 1, "and once"
     assert operator.server.run(["ls", "/run/vllm-https-setup"]).stdout == "lock\n"
 
 

@@ -14,8 +14,10 @@ from wizard import download
 from wizard.caddy_source import KEYRING
 from wizard.download import Download, key_of_plan
 from wizard.engine import StepResult
+from wizard.mask import Mask
 from wizard.model import Write
 from wizard.session import View
+from wizard.system import Nobody, RealMachine
 
 pytestmark = pytest.mark.allow_commands("sh", "mv")
 KEY = base64.b64encode(b"a key").decode()
@@ -26,20 +28,41 @@ FETCHED = "cp {here}/caddy.list {here}/archives/caddy_1_amd64.deb"
 Fetching = Callable[..., Download]
 
 
+class Notes(Nobody):
+    """An observer that keeps what is noted, with the commands that are its own."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def command(self, line: str) -> None:
+        self.notes.append(f"$ {line}")
+
+
 @pytest.fixture
-def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetching:
+def told() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Notes) -> Fetching:
     """A download into this test's directory, by these commands in place of apt's."""
     here, cache = tmp_path / "download", tmp_path / "cache"
     cache.mkdir()
     for name, path in {"HERE": here, "KEY": here / "key", "LIST": here / "caddy.list", "CACHE": cache}.items():
         monkeypatch.setattr(download, name, str(path))
+    for name, path in {"FIRST_CONF": here / "first.conf", "LAST_CONF": here / "apt.conf"}.items():
+        monkeypatch.setattr(download, name, str(path))
+    monkeypatch.setattr(download, "SYSTEM_CONF", str(tmp_path / "system.conf"))
     monkeypatch.setattr(download, "LISTS", str(here / "lists"))
     monkeypatch.setattr(download, "ARCHIVES", str(here / "archives"))
 
     def make(*scripts: str, key: str | None = KEY) -> Download:
         commands = [("sh", "-c", script.format(here=here, tmp=tmp_path)) for script in scripts]
         monkeypatch.setattr(download, "COMMANDS", commands)
-        return Download(key, SOURCE)
+        return Download(key, SOURCE, RealMachine(Mask(), told))
 
     return make
 
@@ -146,3 +169,30 @@ def test_what_a_killed_run_has_left_is_not_given_to_apt(fetching: Fetching, tmp_
         under_way.begin()
         under_way.hand_over(INSTALL)
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_each_of_its_commands_is_in_the_log_as_what_went_on_beside_the_steps(
+    fetching: Fetching, tmp_path: Path, told: Notes
+) -> None:
+    with fetching("echo fetched; touch {tmp}/done", FETCHED + "; exit 3") as under_way:
+        under_way.begin()
+        wait_for(tmp_path / "download/archives/caddy_1_amd64.deb")
+        under_way.hand_over(INSTALL)
+    beside = [note.partition("beside the steps: ")[2] for note in told.notes[:-1]]
+    assert beside[0].endswith(f" sh -c 'echo fetched; touch {tmp_path}/done'")
+    assert beside[1] == "fetched"
+    assert beside[2].startswith("→ exit 0, ")
+    assert beside[-1].startswith("→ exit 3, ")
+    assert told.notes[-1].startswith("$ mv -f -t "), "what is given to apt is a command of the step's"
+
+
+@pytest.mark.allow_commands("apt-config")
+def test_hooks_of_an_update_are_not_run_by_it_and_a_proxy_is_obeyed(fetching: Fetching, tmp_path: Path) -> None:
+    hook, proxy = "APT::Update::Post-Invoke-Success", "Acquire::http::Proxy"
+    (tmp_path / "system.conf").write_text(f'{hook} {{"touch {tmp_path}/hook";}};\n{proxy} "http://proxy.test";\n')
+    with fetching("apt-config dump >{tmp}/dump; mv {tmp}/dump {tmp}/dumped") as under_way:
+        under_way.begin()
+        wait_for(tmp_path / "dumped")
+    dumped = (tmp_path / "dumped").read_text()
+    assert f'{proxy} "http://proxy.test";' in dumped
+    assert str(tmp_path / "hook") not in dumped

@@ -4,6 +4,7 @@
 packet alone; where the answer hangs on one that can't be known, the verdict is "unsure", never a guess.
 """
 
+import functools
 from dataclasses import dataclass, field
 
 from wizard.parse.conditions import Met, judge
@@ -75,8 +76,9 @@ class Verdict:
     rule: str | None
 
 
+@functools.lru_cache(maxsize=8)
 def parse_ruleset(text: str, table: str = "filter") -> Ruleset:
-    """One table of `iptables-save` or `ip6tables-save`."""
+    """One table of `iptables-save` or `ip6tables-save`; a look reads the same text several times."""
     policies: dict[str, str] = {}
     chains: dict[str, list[Rule]] = {}
     unparsed: list[str] = []
@@ -146,6 +148,8 @@ def _parse_rule(line: str) -> Rule | None:
 
 def _split(line: str) -> list[tuple[str, bool]]:
     """Words of a line and whether they were quoted, as iptables-save does it (double quotes, backslash)."""
+    if '"' not in line:
+        return [(word, False) for word in line.replace("\t", " ").split(" ") if word]
     words: list[tuple[str, bool]] = []
     word, quoted, inside, escaped, begun = "", False, False, False, False
     for character in line:

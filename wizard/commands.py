@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import answers_file, checked, files, journal, paths, runs
+from . import answers_file, checked, files, journal, paths, render, runs
 from .engine import StepResult, applied, fingerprints, planned, walk
 from .model import Report, SetupError, Status
 from .overlay import Overlay
@@ -190,6 +190,7 @@ def begin(
     request = {
         **request_of(session, command, unfinished.id if unfinished else None),
         "checked": checked.keep(text, session.look.answers),
+        "rendered": render.keep(),
         "only": list(only),
         "reviewed": fingerprints(results) if reviewed else None,
         "caddy_key": key_of_plan(results),
@@ -357,13 +358,17 @@ def follow(session: Session, run: str, tell: Tell) -> Document:
     return reported or journal.read_report(run)
 
 
-def save_answers(text: bytes, answers: Answers) -> None:
-    """The answers as those of this server. What a wizard was told before that is no longer gone on with."""
+def save_answers(text: bytes, answers: Answers, rendered: str | None = None) -> None:
+    """The answers as those of this server. What a wizard was told before that is no longer gone on with.
+
+    `rendered` are the texts that they lead to, where this process has not rendered them itself.
+    """
     if _keep(paths.ANSWERS, text):
         from .draft import forget_draft
 
         forget_draft()
     _keep(paths.CHECKED, checked.keep(text, answers).encode())
+    _keep(paths.RENDERED, (rendered or render.keep()).encode())
 
 
 def _keep(path: str, content: bytes) -> bool:

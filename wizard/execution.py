@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import checked, files, journal, new_key, paths, runs, shortage
+from . import checked, files, journal, new_key, paths, render, runs, shortage
 from .book import Book
 from .caddy_service import SERVICE
 from .caddy_source import repository_of
@@ -44,6 +44,7 @@ def execute(run_id: str) -> int:
         # What uninstall does is known without answers, and it is there for servers that have lost them, too.
         wanted = checked.load(text, request.get("checked")) if text else checked.defaults()
         session = Session(wanted, operator=operator)
+        render.remember(request.get("rendered"))
         undoes = "undo" in request
         asks_nothing = undoes or command == new_key.COMMAND
         download = Download(request.get("caddy_key"), repository_of(session.look), session.machine)
@@ -51,7 +52,7 @@ def execute(run_id: str) -> int:
 
         def before_actions() -> None:
             if not asks_nothing:
-                save_answers(text, wanted)
+                save_answers(text, wanted, request.get("rendered"))
                 download.begin()
 
         book = journal.Journal(run_id, session.mask, before_actions)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from . import ahead, files, paths
+from . import ahead, files, paths, render
 from .endpoint import base_url
 from .engine import Look, Step, StepResult, planned, prove, proved, walk, walk_each
 from .live import LiveServer
@@ -64,6 +64,8 @@ class Session(View):
         self.server = ahead.take() if observer is None else LiveServer(RealMachine(Mask(), observer))
         self.machine = self.server.machine
         mask = self.machine.mask
+        if (rendered := files.read(paths.RENDERED)) is not None and rendered.kind == "file":
+            render.remember(rendered.text)
         if archive is None and files.read(paths.RESTORE) is not None:
             from .restored import load_pending
 

@@ -155,6 +155,19 @@ def own_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, any_owner: None) 
     """The program's own directories (runs, log, owned.json, lock) below tmp_path."""
     from wizard import paths
 
-    for name in ("ETC", "ANSWERS", "STATE", "RUNS", "OWNED", "DRAFT", "RESTORE", "CHECKED", "LOG", "RUNTIME", "LOCK"):
+    for name in (
+        "ETC",
+        "ANSWERS",
+        "STATE",
+        "RUNS",
+        "OWNED",
+        "DRAFT",
+        "RESTORE",
+        "CHECKED",
+        "RENDERED",
+        "LOG",
+        "RUNTIME",
+        "LOCK",
+    ):
         monkeypatch.setattr(paths, name, f"{tmp_path}{getattr(paths, name)}")
     return tmp_path

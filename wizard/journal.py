@@ -146,6 +146,8 @@ def prepare(run: str, request: dict[str, Any], answers: bytes, plan: dict[str, A
     files.make_directories(directory, 0o700)
     files.write(f"{directory}/answers.yaml", answers, mode=0o600)
     files.write(f"{directory}/plan.json", json.dumps(plan, indent=1).encode(), mode=0o600)
+    # An uninstall with little to do is over, and has removed it, before who follows has looked twice.
+    files.write(f"{directory}/journal.jsonl", b"", mode=0o600)
     files.write(f"{directory}/request.json", json.dumps(request).encode(), mode=0o600)
 
 

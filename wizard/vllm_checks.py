@@ -107,13 +107,18 @@ def check_unit(look: Look, vllm: Vllm) -> Iterator[Finding]:
             evidence={"active": unit.active, "listener": str(holder)},
         )
     elif unit.active == "failed" or unit.sub == "auto-restart":
+        result = unit.properties.get("Result", "")
+        # systemd.unit(5), StartLimitIntervalSec=: until that is over, or reset, it refuses every start, a good one too.
+        limited = result == "start-limit-hit"
         again = f" and systemd has started it {restarts} times again" if restarts else ""
+        ends = "; systemd starts it no more for now, it has failed too often" if limited else ""
+        reset = f"; then sudo systemctl reset-failed {name} && sudo systemctl start {name}" if limited else ""
         yield Finding(
             key,
             Level.BLOCKED,
-            f"{name} has failed{again}: {last_words(look.server, name)}",
-            remedy=f"put it right first; its log: journalctl -u {name} -n 50",
-            evidence={"active": unit.active, "result": unit.properties.get("Result", ""), "restarts": restarts},
+            f"{name} has failed{again}: {last_words(look.server, name)}{ends}",
+            remedy=f"put it right first; its log: journalctl -u {name} -n 50{reset}",
+            evidence={"active": unit.active, "result": result, "restarts": restarts},
         )
     elif unit.active == "inactive":
         yield Finding(key, Level.DRIFT, f"{name} is enabled but stopped", fix=start(look, vllm))

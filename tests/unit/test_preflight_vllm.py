@@ -129,6 +129,11 @@ def test_container_in_the_launch_script_is_refused_too() -> None:
             ("41 times", "out of memory", "journalctl -u vllm.service"),
         ),
         ({"ActiveState": "failed", "SubState": "failed"}, Level.BLOCKED, ("has failed: ", "out of memory")),
+        (
+            {"ActiveState": "failed", "SubState": "failed", "Result": "start-limit-hit"},
+            Level.BLOCKED,
+            ("starts it no more", "then sudo systemctl reset-failed vllm.service && sudo systemctl start vllm.service"),
+        ),
         ({"ActiveState": "activating", "SubState": "start-pre"}, Level.OK, ("activating",)),
     ],
 )

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from tests.bench.load import Requests, Streams
+from tests.bench.load import CHAT, Connection, Requests, Streams
 from tests.bench.paced import Model
 from tests.bench.proxies import Kind, Proxy, free_port
 
@@ -28,7 +28,9 @@ def hastened(kind: Kind) -> Kind:
     return replace(kind, text=text)
 
 
-def measure_reuse(kinds: Sequence[Kind], directory: Path, count: int) -> dict[str, dict[str, int]]:
+def measure_reuse(
+    kinds: Sequence[Kind], directory: Path, count: int, speaking: type[Connection]
+) -> dict[str, dict[str, int]]:
     """How many requests got which status: bursts of them, with pauses around the stand-in's keep-alive time."""
     model = Model(len(kinds))
     proxies: list[Proxy] = []
@@ -37,7 +39,7 @@ def measure_reuse(kinds: Sequence[Kind], directory: Path, count: int) -> dict[st
             model.set(index, keep_alive=KEEP_ALIVE)
             proxies.append(Proxy(hastened(kind), f"127.0.0.1:{model.ports[index]}", directory / str(index)))
         with ThreadPoolExecutor(len(kinds)) as pool:
-            statuses = list(pool.map(lambda proxy: _ask_with_pauses(proxy, count), proxies))
+            statuses = list(pool.map(lambda proxy: _ask_with_pauses(proxy, count, speaking), proxies))
     finally:
         for proxy in proxies:
             proxy.end()
@@ -45,9 +47,9 @@ def measure_reuse(kinds: Sequence[Kind], directory: Path, count: int) -> dict[st
     return {kind.name: found for kind, found in zip(kinds, statuses, strict=True)}
 
 
-def _ask_with_pauses(proxy: Proxy, count: int) -> dict[str, int]:
+def _ask_with_pauses(proxy: Proxy, count: int, speaking: type[Connection]) -> dict[str, int]:
     chance = random.Random(5)
-    requests = Requests(proxy.address, "/v1/700", AT_ONCE, BODY)
+    requests = Requests(speaking, proxy.address, "/v1/700", AT_ONCE, BODY)
     for _ in range(-(-count // AT_ONCE)):
         requests.burst()
         # Half of them as near as can be, the others all around.
@@ -57,27 +59,27 @@ def _ask_with_pauses(proxy: Proxy, count: int) -> dict[str, int]:
     return {str(status): number for status, number in sorted(requests.statuses.items())}
 
 
-def find_limits(kinds: Sequence[Kind], directory: Path) -> dict[str, dict[str, str]]:
+def find_limits(kinds: Sequence[Kind], directory: Path, speaking: type[Connection]) -> dict[str, dict[str, str]]:
     """Who gets what, by circumstance and proxy."""
     found: dict[str, dict[str, str]] = {"vLLM is not there": {}, f"{FILES} open files, 200 streams": {}}
     gone, full = found.values()
     for index, kind in enumerate(kinds):
         proxy = Proxy(kind, f"127.0.0.1:{free_port()}", directory / f"gone-{index}")
-        requests = Requests(proxy.address, "/v1/chat/completions", 8, BODY)
+        requests = Requests(speaking, proxy.address, CHAT, 8, BODY)
         requests.burst()
         gone[kind.name] = ", ".join(f"{number} × {status}" for status, number in requests.statuses.items())
         requests.close()
         proxy.end()
-        full[kind.name] = _fill(kind, directory / f"full-{index}")
+        full[kind.name] = _fill(kind, directory / f"full-{index}", speaking)
     return found
 
 
-def _fill(kind: Kind, directory: Path) -> str:
+def _fill(kind: Kind, directory: Path, speaking: type[Connection]) -> str:
     """Twice the clients that the open files suffice for; then whether those that stream still do."""
     model = Model(1)
     proxy = Proxy(kind, f"127.0.0.1:{model.ports[0]}", directory, files=FILES)
     try:
-        streams = Streams(proxy.address)
+        streams = Streams(speaking, proxy.address)
         became = streams.open(200, timeout=0.1)
         model.set(0, 0.2)
         window = streams.read(1)

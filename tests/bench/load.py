@@ -1,118 +1,153 @@
-"""Clients of a proxy: event streams whose tokens say when they left, and requests for JSON as fast as answers come."""
+"""Clients of a proxy: event streams whose tokens say when they left, and requests for JSON as fast as answers come.
+
+One loop for both, over connections that speak HTTP/1.1 (http1.py) or HTTP/2 (http2.py).
+"""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import re
 import select
 import socket
 import ssl
 import time
 import zlib
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 STAMP = re.compile(rb'"content":"(\d+)\."')
 ACCEPT = "gzip, deflate"  # what Python's OpenAI client says
+CHAT = "/v1/chat/completions"
+PATIENCE = 20  # seconds
 
 
-def request(host: str, path: str, body: bytes = b"") -> bytes:
-    """A whole request, as a client with an API key sends it."""
-    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: {host}", f"Accept-Encoding: {ACCEPT}"]
-    lines += ["Accept: application/json", "User-Agent: bench", "Authorization: Bearer sk-0123456789abcdef"]
-    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"] if body else []
-    return "\r\n".join([*lines, "", ""]).encode() + body
+def fields(body: bytes) -> list[tuple[str, str]]:
+    """The header of a request with this body, as a client with an API key sends it."""
+    always = [("Accept-Encoding", ACCEPT), ("Accept", "application/json"), ("User-Agent", "bench")]
+    always += [("Authorization", "Bearer sk-0123456789abcdef")]
+    return [*always, ("Content-Type", "application/json"), ("Content-Length", str(len(body)))] if body else always
 
 
-def chat(host: str, *, max_tokens: int = 4096) -> bytes:
-    """The request for a stream."""
+def chat(*, max_tokens: int = 4096) -> bytes:
+    """The body of a request for a stream."""
     text = b'{"model":"phi-4-mini","messages":[{"role":"user","content":"Say hello in French"}],"stream":true,'
-    return request(host, "/v1/chat/completions", text + b'"max_tokens":%d}' % max_tokens)
+    return text + b'"max_tokens":%d}' % max_tokens
+
+
+@functools.cache
+def trusting(protocol: str) -> ssl.SSLContext:
+    """A client's TLS for this protocol that asks for no proof: certificates are not what is measured."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols([protocol])
+    return context
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a proxy, or the stand-in itself, is called."""
+    """Where a proxy, or the stand-in itself (without TLS), is called."""
 
     host: str
     port: int
-    context: ssl.SSLContext | None
+    tls: bool = True
 
-    def connect(self, timeout: float = 20) -> socket.socket:
+    def connect(self, timeout: float = PATIENCE, protocol: str = "http/1.1") -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.context is None:
+        if not self.tls:
             return connection
         try:
-            return self.context.wrap_socket(connection, server_hostname=self.host)
+            return trusting(protocol).wrap_socket(connection, server_hostname=self.host)
         except BaseException:
             connection.close()
             raise
 
 
-def trusting() -> ssl.SSLContext:
-    """A client's TLS that asks for no proof: certificates are not what is measured."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-class Answer:
-    """One answer as it comes in: `status`, and the stamps of its tokens, unpacked where it is compressed."""
+class Tokens:
+    """The body of an event stream as it comes in, unpacked where it is compressed."""
 
     def __init__(self) -> None:
-        self.status = 0
-        self.done = False
-        self._head = b""
-        self._rest = b""
-        self._left: int | None = None  # bytes of the body that are still to come; None: chunked
         self._unpack: zlib._Decompress | None = None
         self._text = b""
 
+    def unpack(self) -> None:
+        """From now on it is gzip."""
+        self._unpack = zlib.decompressobj(31)
+
     def feed(self, data: bytes) -> list[int]:
         """The stamps, in microseconds, that have come whole with this."""
-        if not self.status:
-            self._head += data
-            head, found, data = self._head.partition(b"\r\n\r\n")
-            if not found:
-                return []
-            head = head.lower()
-            self.status = int(head.split(b" ", 2)[1])
-            if b"content-encoding: gzip" in head:
-                self._unpack = zlib.decompressobj(31)
-            if b"content-length: " in head:
-                self._left = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
-        if self._left is not None:
-            self._left -= len(data)
-            self.done = self._left <= 0
-            return self._stamps(data)
-        if self._unpack is None:
-            # Unchunking is left out: no stamp has a line break in it, but one may be cut by a chunk's end.
-            self.done = data.endswith(b"0\r\n\r\n")
-            return self._stamps(data)
-        return self._stamps(self._unchunk(data))
-
-    def _unchunk(self, data: bytes) -> bytes:
-        self._rest += data
-        out = b""
-        while (end := self._rest.find(b"\r\n")) > 0:
-            size = int(self._rest[:end], 16)
-            if size == 0:
-                self.done = True
-                break
-            if len(self._rest) < end + size + 4:
-                break
-            out += self._rest[end + 2 : end + 2 + size]
-            self._rest = self._rest[end + size + 4 :]
-        return out
-
-    def _stamps(self, data: bytes) -> list[int]:
         if self._unpack is not None:
             data = self._unpack.decompress(data)
         text = self._text + data
         found = [int(one) for one in STAMP.findall(text)]
         self._text = text[text.rfind(b"\n") + 1 :] if found else text[-400:]
         return found
+
+
+class Answer:
+    """One answer as it comes in. `asked` is when (monotonic seconds); `status` is 0 until it is known."""
+
+    def __init__(self) -> None:
+        self.asked = time.monotonic()
+        self.status = 0
+        self.done = False
+        self.tokens = Tokens()
+
+
+class Connection(ABC):
+    """A connection all of whose requests are the same. OSError: it can't be had, or is over."""
+
+    protocol: str  # as ALPN names it
+    streams = 1  # how many event streams it carries at the most
+    requests = 1  # how many requests for JSON at once
+
+    def __init__(self, address: Address, path: str, body: bytes = b"", timeout: float = PATIENCE) -> None:
+        self.socket = address.connect(timeout, self.protocol)
+        self.socket.setblocking(False)
+        self.size = 0  # bytes that have come, decrypted but as they were sent
+        self.came = 0  # when the last of them did, in microseconds of the monotonic clock
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many of its requests have no whole answer yet."""
+
+    @abstractmethod
+    def ask(self) -> Answer:
+        """One request more; it leaves with `flush`."""
+
+    @abstractmethod
+    def flush(self) -> None: ...
+
+    @abstractmethod
+    def give_up(self, answer: Answer) -> None:
+        """Nobody waits for this answer any more."""
+
+    @abstractmethod
+    def _feed(self, data: bytes) -> Sequence[tuple[Answer, list[int]]]: ...
+
+    def receive(self) -> Sequence[tuple[Answer, list[int]]]:
+        """The answers of which something has come, each once, with the stamps that are whole with it."""
+        try:
+            data = self.socket.recv(65536)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return ()
+        self.came = time.monotonic_ns() // 1000
+        if not data:
+            raise ConnectionError("the other end has closed a connection")
+        self.size += len(data)
+        return self._feed(data)
+
+    def wait(self, until: float) -> Sequence[tuple[Answer, list[int]]]:
+        """The same, when something has come."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        if not poll.poll(max(until - time.monotonic(), 0) * 1000):
+            raise TimeoutError("nothing has come in time")
+        return self.receive()
+
+    def close(self) -> None:
+        self.socket.close()
 
 
 @dataclass
@@ -128,17 +163,16 @@ class Window:
 class Streams:
     """Many open streams of one proxy, read by one loop; and one more connection that asks for first tokens."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, speaking: type[Connection], address: Address) -> None:
+        self._speaking, self._address = speaking, address
         self._epoll = select.epoll()
-        self._open: dict[int, tuple[socket.socket, Answer]] = {}
-        self._probe = address.connect()
-        self._asked = 0.0
-        self._answer = Answer()
-        self._probe.setblocking(False)
-        self._epoll.register(self._probe.fileno(), select.EPOLLIN)
+        self._open: dict[int, Connection] = {}
+        self._newest: Connection | None = None
+        self._probe = speaking(address, CHAT, chat(max_tokens=1))
+        self._asked: Answer | None = None
+        self._epoll.register(self._probe.socket, select.EPOLLIN)
 
-    def open(self, count: int, timeout: float = 20) -> dict[str, int]:
+    def open(self, count: int, timeout: float = PATIENCE) -> dict[str, int]:
         """Opens streams one after another until so many were tried; what became of them."""
         became: dict[str, int] = {}
         for _ in range(count):
@@ -147,27 +181,44 @@ class Streams:
         return became
 
     def _open_one(self, timeout: float) -> str:
-        answer = Answer()
-        connection = None
+        until = time.monotonic() + timeout
         try:
-            connection = self._address.connect(timeout)
-            connection.sendall(chat(self._address.host))
-            while not answer.feed(data := connection.recv(65536)):
-                if not data:
-                    return f"{answer.status or 'connection'} ended"
-                if answer.done:
-                    connection.close()
-                    return str(answer.status)
+            connection = self._with_room(timeout)
         except TimeoutError:
-            if connection is not None:
-                connection.close()
             return "no answer"
         except OSError:
-            return "refused" if connection is None else "connection ended"
-        connection.setblocking(False)
-        self._open[connection.fileno()] = connection, answer
-        self._epoll.register(connection.fileno(), select.EPOLLIN)
-        return "streams"
+            return "refused"
+        answer = connection.ask()
+        try:
+            connection.flush()
+            while not answer.done:
+                if any(one is answer and stamps for one, stamps in connection.wait(until)):
+                    return "streams"
+        except TimeoutError:
+            connection.give_up(answer)
+            return "no answer"
+        except OSError:
+            self._lose(connection)
+            return f"{answer.status or 'connection'} ended"
+        finally:
+            if not len(connection):
+                self._lose(connection)
+        return str(answer.status or "reset")
+
+    def _with_room(self, timeout: float) -> Connection:
+        """The newest, as long as it may carry another stream: streams stay open, so no older one has room."""
+        if self._newest is None or len(self._newest) >= self._speaking.streams:
+            self._newest = self._speaking(self._address, CHAT, chat(), timeout)
+            self._open[self._newest.socket.fileno()] = self._newest
+            self._epoll.register(self._newest.socket, select.EPOLLIN)
+        return self._newest
+
+    def _lose(self, connection: Connection) -> None:
+        if self._open.pop(connection.socket.fileno(), None):
+            self._epoll.unregister(connection.socket)
+        if connection is self._newest:
+            self._newest = None
+        connection.close()
 
     def read(self, seconds: float, ask_every: float = 0.0) -> Window:
         """What comes in so many seconds, or longer until something has; with requests for a first token in between."""
@@ -175,52 +226,42 @@ class Streams:
         until = time.monotonic() + seconds
         again = time.monotonic()
         while (now := time.monotonic()) < until or (ask_every and not (window.first and window.tokens)):
-            if now > until + 20:
-                raise TimeoutError("no first token has come for 20 s")
-            if ask_every and not self._asked and now >= again:
-                self._answer, self._asked, again = Answer(), now, now + ask_every
-                self._probe.send(chat(self._address.host, max_tokens=1))
+            if now > until + PATIENCE:
+                raise TimeoutError(f"no first token has come for {PATIENCE} s")
+            if ask_every and self._asked is None and now >= again:
+                self._asked, again = self._probe.ask(), now + ask_every
+                self._probe.flush()
             for number, _ in self._epoll.poll(0.002):
-                if number == self._probe.fileno():
-                    self._read_probe(window)
+                if connection := self._open.get(number):
+                    self._read_one(connection, window)
                 else:
-                    self._read_one(number, window)
+                    self._read_probe(window)
         return window
 
     def _read_probe(self, window: Window) -> None:
-        try:
-            data = self._probe.recv(65536)
-        except (ssl.SSLWantReadError, BlockingIOError):
-            return
-        now = time.monotonic()
-        if self._answer.feed(data):
-            window.first.append((now - self._asked) * 1e6)
-        if self._answer.done:
-            self._asked = 0.0
+        for answer, stamps in self._probe.receive():
+            if stamps:
+                window.first.append(self._probe.came - answer.asked * 1e6)
+            if answer.done:
+                self._asked = None
 
-    def _read_one(self, number: int, window: Window) -> None:
-        connection, answer = self._open[number]
+    def _read_one(self, connection: Connection, window: Window) -> None:
+        before = connection.size
         try:
-            data = connection.recv(65536)
-        except (ssl.SSLWantReadError, BlockingIOError):
-            return
+            found = connection.receive()
         except OSError:
-            data = b""
-        now = time.monotonic_ns() // 1000
-        if not data:
-            self._epoll.unregister(number)
-            self._open.pop(number)[0].close()
+            self._lose(connection)
             return
-        stamps = answer.feed(data)
-        window.tokens += len(stamps)
-        window.size += len(data)
-        window.delays += [now - stamp for stamp in stamps]
+        window.size += connection.size - before
+        for _, stamps in found:
+            window.tokens += len(stamps)
+            window.delays += [connection.came - stamp for stamp in stamps]
 
     def __len__(self) -> int:
-        return len(self._open)
+        return sum(map(len, self._open.values()))
 
     def close(self) -> None:
-        for connection, _ in self._open.values():
+        for connection in self._open.values():
             connection.close()
         self._open.clear()
         self._probe.close()
@@ -228,17 +269,16 @@ class Streams:
 
 
 class Requests:
-    """Connections that are kept, each with one request at a time."""
+    """So many requests at once, over connections that are kept."""
 
-    def __init__(self, address: Address, path: str, count: int, body: bytes = b"") -> None:
-        self._request = request(address.host, path, body)
+    def __init__(self, speaking: type[Connection], address: Address, path: str, count: int, body: bytes = b"") -> None:
         self._epoll = select.epoll()
-        self._connections = {}
-        for _ in range(count):
-            connection = address.connect()
-            connection.setblocking(False)
-            self._connections[connection.fileno()] = connection
-            self._epoll.register(connection.fileno(), select.EPOLLIN)
+        self._connections: dict[int, tuple[Connection, int]] = {}
+        while count > 0:
+            connection = speaking(address, path, body)
+            self._connections[connection.socket.fileno()] = connection, min(count, speaking.requests)
+            self._epoll.register(connection.socket, select.EPOLLIN)
+            count -= speaking.requests
         self.statuses: dict[int, int] = {}
         self.times: list[float] = []
 
@@ -248,43 +288,37 @@ class Requests:
         return self._run(lambda now: now < until)
 
     def burst(self) -> int:
-        """One request on each connection, all at once."""
+        """All at once, each one time."""
         return self._run(lambda _: False)
 
     def _run(self, more: Callable[[float], bool]) -> int:
-        waiting: dict[int, tuple[Answer, float]] = {}
-        count = 0
-        for number in self._connections:
-            self._ask(number, waiting)
-        give_up = time.monotonic() + 20
+        waiting = count = 0
+        for connection, at_once in self._connections.values():
+            for _ in range(at_once):
+                connection.ask()
+            connection.flush()
+            waiting += at_once
+        give_up = time.monotonic() + PATIENCE
         while waiting and time.monotonic() < give_up:
             for number, _ in self._epoll.poll(1):
-                answer, asked = waiting[number]
-                try:
-                    data = self._connections[number].recv(65536)
-                except (ssl.SSLWantReadError, BlockingIOError):
-                    continue
-                if not data:
-                    raise ConnectionError(f"a kept connection was closed (status {answer.status})")
-                answer.feed(data)
-                if answer.done:
+                connection, _ = self._connections[number]
+                for answer, _ in connection.receive():
+                    if not answer.done:
+                        continue
                     now = time.monotonic()
                     count += 1
-                    self.times.append((now - asked) * 1e6)
+                    self.times.append((now - answer.asked) * 1e6)
                     self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
-                    del waiting[number]
                     if more(now):
-                        self._ask(number, waiting)
+                        connection.ask()
+                    else:
+                        waiting -= 1
+                connection.flush()
         if waiting:
-            raise TimeoutError(f"{len(waiting)} requests had no answer in 20 s")
+            raise TimeoutError(f"{waiting} requests had no answer in {PATIENCE} s")
         return count
 
-    def _ask(self, number: int, waiting: dict[int, tuple[Answer, float]]) -> None:
-        waiting[number] = Answer(), time.monotonic()
-        self._connections[number].send(self._request)
-
     def close(self) -> None:
-        for connection in self._connections.values():
-            with contextlib.suppress(OSError):
-                connection.close()
+        for connection, _ in self._connections.values():
+            connection.close()
         self._epoll.close()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests.bench.load import Address, trusting
+from tests.bench.load import Address
 from tests.lab import cache
 from tests.lab.archive import caddy_binary
 from tests.lab.machine import CommandFailed, run
@@ -165,7 +165,7 @@ class Proxy:
             argv = ["prlimit", f"--nofile={files}:{files}", *argv]
         with open(directory / "output", "wb") as output:
             self._process = subprocess.Popen(argv, env=environment, stdout=output, stderr=output)
-        self.address = Address(HOST, port, trusting())
+        self.address = Address(HOST, port)
         self._await(directory / "output")
 
     def _await(self, output: Path) -> None:

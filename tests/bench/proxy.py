@@ -1,7 +1,8 @@
-"""The proxy that is configured, beside the guide's, nginx and none: ./tests/bench/run proxy [--quick] [--json]
+"""The proxy that is configured, beside the guide's, nginx and none: ./tests/bench/run proxy [--quick] [--http2]
 
 A stand-in for vLLM sends tokens at a fixed pace through each of them, turn by turn in the same run, in a network
-namespace of its own. "none" is the stand-in called directly, over plain HTTP: what it and the clients take themselves.
+namespace of its own. "none" is the stand-in called directly, over plain HTTP/1.1, which is all that vLLM speaks: what
+it and the clients take themselves.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import edges, variants
-from tests.bench.load import Address, Requests, Streams
+from tests.bench import edges, http1, http2, variants
+from tests.bench.load import Address, Connection, Requests, Streams
 from tests.bench.paced import Model
 from tests.bench.proxies import HOST, Kind, Proxy, guides, nginx, nginx_binary, ours
 from tests.lab.archive import caddy_binary
@@ -29,7 +30,7 @@ from tests.lab.machine import run
 STREAMS = (1, 50, 500, 2000)
 TOKENS_PER_SECOND = 2500  # of all streams together: well below what any of them can do
 FASTEST = 0.001  # seconds between two tokens of a stream
-CONNECTIONS = 32
+AT_ONCE = 32  # requests for JSON
 SIZES = (300, 700)  # bytes of JSON: a list of one model, an answer in a few words
 NONE = "none"
 
@@ -57,6 +58,7 @@ class Target:
     index: int
     address: Address
     proxy: Proxy | None
+    speaking: type[Connection]
 
     def cpu(self) -> float:
         return self.proxy.cpu() if self.proxy else 0.0
@@ -68,7 +70,7 @@ class Target:
 def measure_streams(model: Model, targets: Sequence[Target], count: int, scale: Scale) -> dict[str, Figures]:
     """What each costs with so many streams open: at an even pace, and with tokens as fast as they go."""
     empty = {target.name: target.memory() for target in targets}
-    streams = {target.name: Streams(target.address) for target in targets}
+    streams = {target.name: Streams(target.speaking, target.address) for target in targets}
     for target in targets:
         became = streams[target.name].open(count)
         if became != {"streams": count}:
@@ -116,7 +118,7 @@ def _one_round(model: Model, target: Target, streams: Streams, count: int, scale
 
 def measure_requests(targets: Sequence[Target], size: int, scale: Scale) -> dict[str, Figures]:
     """Requests per second for this much JSON, over connections that are kept."""
-    asking = {target.name: Requests(target.address, f"/v1/{size}", CONNECTIONS) for target in targets}
+    asking = {target.name: Requests(target.speaking, target.address, f"/v1/{size}", AT_ONCE) for target in targets}
     rounds: dict[str, list[Figures]] = {target.name: [] for target in targets}
     for number in range(scale.rounds + 1):
         for target in _in_turn(targets, number):
@@ -182,7 +184,8 @@ PROXY_ONLY = {"added_delay_us", "added_delay_p99_us", "cpu_us_per_token", "memor
 
 def print_table(title: str, rows: Sequence[tuple[str, str, float, str]], found: Mapping[str, Figures]) -> None:
     first = next(iter(found))
-    print(f"\n{title:<38}" + "".join(f"{name:>16}" for name in found))
+    width = max(16, *(len(name) + 1 for name in found))
+    print(f"\n{title:<38}" + "".join(f"{name:>{width}}" for name in found))
     for key, label, divisor, form in rows:
         cells = []
         for name, figures in found.items():
@@ -192,13 +195,14 @@ def print_table(title: str, rows: Sequence[tuple[str, str, float, str]], found: 
             base = found[first][key]
             ratio = f" {figures[key] / base:5.2f}" if name != first and base > 0 else ""
             cells.append(f"{figures[key] / divisor:{form}}{ratio}")
-        print(f"  {label:<36}" + "".join(f"{cell:>16}" for cell in cells))
+        print(f"  {label:<36}" + "".join(f"{cell:>{width}}" for cell in cells))
 
 
 def compare(kinds: Sequence[Kind], arguments: argparse.Namespace) -> dict[str, object]:
     """All figures; printed as they come, unless JSON is wanted."""
     scale = QUICK if arguments.quick else FULL
-    document: dict[str, object] = {"machine": describe_machine(), "rounds": scale.rounds}
+    speaking = http2.Connection if arguments.http2 else http1.Connection
+    document: dict[str, object] = {"machine": describe_machine(), "rounds": scale.rounds, "protocol": speaking.protocol}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
         model = Model(len(kinds) + 1)
@@ -206,25 +210,25 @@ def compare(kinds: Sequence[Kind], arguments: argparse.Namespace) -> dict[str, o
         try:
             for index, kind in enumerate(kinds):
                 proxies.append(Proxy(kind, f"127.0.0.1:{model.ports[index]}", directory / f"{index}"))
-            targets = [Target(one.kind.name, index, one.address, one) for index, one in enumerate(proxies)]
-            targets.append(Target(NONE, len(kinds), Address(HOST, model.ports[-1], None), None))
+            targets = [Target(one.kind.name, index, one.address, one, speaking) for index, one in enumerate(proxies)]
+            targets.append(Target(NONE, len(kinds), Address(HOST, model.ports[-1], tls=False), None, http1.Connection))
             document["streams"] = streams = {}
             for count in arguments.streams:
                 streams[str(count)] = found = measure_streams(model, targets, count, scale)
                 if not arguments.json:
-                    print_table(f"{count} streams", STREAM_ROWS, found)
+                    print_table(f"{count} streams, {speaking.protocol}", STREAM_ROWS, found)
             document["requests"] = requests = {}
             for size in SIZES:
                 requests[str(size)] = found = measure_requests(targets, size, scale)
                 if not arguments.json:
-                    print_table(f"{size} bytes of JSON", REQUEST_ROWS, found)
+                    print_table(f"{size} bytes of JSON, {speaking.protocol}", REQUEST_ROWS, found)
         finally:
             for proxy in proxies:
                 proxy.end()
             model.end()
         if not arguments.variant:
-            document["reuse"] = reuse = edges.measure_reuse(kinds, directory / "reuse", scale.requests)
-            document["limits"] = limits = edges.find_limits(kinds, directory / "limits")
+            document["reuse"] = reuse = edges.measure_reuse(kinds, directory / "reuse", scale.requests, speaking)
+            document["limits"] = limits = edges.find_limits(kinds, directory / "limits", speaking)
             if not arguments.json:
                 edges.print_edges(reuse, limits)
     return document
@@ -240,8 +244,16 @@ def main() -> None:
     parser.add_argument(
         *("--variant", "-v"), action="append", default=[], choices=sorted(variants.VARIANTS), help="ours, changed so"
     )
+    parser.add_argument(
+        "--http2",
+        action="store_true",
+        help=f"clients that speak it: {http2.Connection.streams} streams, or {http2.Connection.requests} requests for "
+        "JSON at once, on a connection",
+    )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.http2 and "http1" in arguments.variant:
+        parser.error("the variant http1 has no HTTP/2")
     if arguments.streams is None:
         arguments.streams = STREAMS[:3] if arguments.quick else STREAMS
     # Both must be there before the network is gone.

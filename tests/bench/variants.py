@@ -54,7 +54,8 @@ VARIANTS: Mapping[str, Variant] = {
     "no-access-log": Variant(_cut(r"^\tlog vllm-https \{.*?^\t}\n|^\tlog vllm-https\n")),
     "sampled-log": Variant(
         _replaced(
-            "\tlog vllm-https {\n", "\tlog vllm-https {\n\t\tsampling {\n\t\t\tinterval 1s\n\t\t\tfirst 10\n\t\t}\n"
+            "\tlog vllm-https {\n",
+            "\tlog vllm-https {\n\t\tsampling {\n\t\t\tinterval 1s\n\t\t\tfirst 10\n\t\t\tthereafter 100\n\t\t}\n",
         )
     ),
     "log-unfiltered": Variant(_cut(r"^\t\tformat filter \{.*?^\t\t}\n")),
@@ -80,6 +81,7 @@ VARIANTS: Mapping[str, Variant] = {
     "http1": Variant(_replaced("protocols h1 h2", "protocols h1")),
     "no-headers": Variant(_cut(r"^\theader \{.*?^\t}\n")),
     "keepalive-interval": Variant(_replaced(_PROTOCOLS, f"{_PROTOCOLS}\t\tkeepalive_interval 60s\n")),
+    "full-duplex": Variant(_replaced(_PROTOCOLS, f"{_PROTOCOLS}\t\tenable_full_duplex\n")),
     "gogc-50": Variant(environment={"GOGC": "50"}),
     "gogc-200": Variant(environment={"GOGC": "200"}),
     "gogc-400": Variant(environment={"GOGC": "400"}),

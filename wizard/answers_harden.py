@@ -14,6 +14,9 @@ Network = Annotated[str, AfterValidator(values.network), same("an address or a n
 Networks = Annotated[tuple[Network, ...], Once]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
+# Caddy remembers the time of each: 24 bytes, for each address.
+PerMinute = Annotated[int, Field(ge=1, le=10_000)]
+
 NETWORKS = Expected("a list of addresses and networks, such as [203.0.113.7, 10.0.0.0/8]")
 COUNT = Expected("auto, null, or a number from 1 to 100000")
 SWITCH = Expected("auto, true or false")
@@ -50,6 +53,12 @@ class Harden(Section):
         description="new connections of one address to the web ports in a minute; more are refused",
         examples=[600],
     )
+    requests_per_minute: Annotated[PerMinute | None, Expected("null, or a number from 1 to 10000")] = Field(
+        default=None,
+        description="requests of one address to a service in a minute; more get 429. Takes a Caddy with the module "
+        "rate_limit, which the package has not",
+        examples=[120],
+    )
     ban_wrong_keys: Annotated[bool | Auto, SWITCH] = Field(
         default="auto",
         description="fail2ban, which is installed, shuts the web ports to an address that sends wrong keys; never SSH",
@@ -63,7 +72,8 @@ class Harden(Section):
     )
     never_ban: Annotated[Networks, NETWORKS] = Field(
         default=(),
-        description="never banned nor limited, beside this server itself and where its operator sits",
+        description="never banned nor limited, beside this server itself and where its operator sits (whose requests "
+        "are limited)",
         examples=[["203.0.113.7"]],
         json_schema_extra=UNIQUE,
     )

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .acme import issuer_directory
-from .caddyfile import ADDITIONS, SITE_FILE
+from .caddyfile import ADDITIONS
 from .model import SetupError
 from .parse.account import read_account
 from .parse.pem import read_blocks, write_block
-from .paths import ANSWERS, CADDY_HOME, CADDYFILE, NAME, ROOT_CERTIFICATE
+from .paths import ANSWERS, CADDY_HOME, CADDYFILE, NAME, ROOT_CERTIFICATE, SITE_FILE
 
 if TYPE_CHECKING:
     import tarfile

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .caddy_service import SERVICE
 from .caddy_version import lacking
 from .engine import Look
 from .model import Finding, Level
+from .paths import CADDY_SERVICE as SERVICE
 from .server import Package
 
 PROGRAM = "/usr/bin/caddy"
@@ -61,6 +61,9 @@ def check_own_build(look: Look, build: Build) -> Iterator[Finding]:
         else f"systemctl cat {SERVICE}; take out the lines that name {program}; sudo systemctl daemon-reload; "
         f"sudo systemctl restart {SERVICE}"
     )
+    if look.answers.harden.requests_per_minute:
+        # The package's would not start with a Caddyfile that limits requests.
+        back = f"take harden.requests_per_minute out of the answers, and apply; {back}"
     if too_old := lacking(look, version):
         lacks = "; ".join(need.what for need in too_old)
         summary = f"{named}, {why}, and too old: {too_old[-1].version} is needed, it lacks {lacks}"
@@ -71,9 +74,14 @@ def check_own_build(look: Look, build: Build) -> Iterator[Finding]:
         yield Finding(KEY, Level.WARN, summary, f"to go back to the package's: {back}", evidence)
 
 
+def as_caddy(program: str, *words: str) -> tuple[str, ...]:
+    """A program that no package brought is asked as the user that the service runs it as."""
+    return ("runuser", "-u", "caddy", "--", program, *words)
+
+
 def _version(look: Look, program: str) -> str:
-    """As it says itself, asked as the user that the service runs it as; "" where it does not."""
-    output = look.server.query(("runuser", "-u", "caddy", "--", program, "version"), timeout_s=10)
+    """As it says itself; "" where it does not."""
+    output = look.server.query(as_caddy(program, "version"), timeout_s=10)
     found = re.match(r"v?(\d+\.\d+\S*)", output.out.strip()) if output.ok else None
     return found[1] if found else ""
 

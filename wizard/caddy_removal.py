@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from .apt import CADDY, installed_by
 from .caddy_service import SERVICE
 from .caddy_source import KEYRING, LIST
-from .caddyfile import ADDITIONS, CERTIFICATE, CERTIFICATES, KEY, SITE_FILE, is_packaged
+from .caddyfile import ADDITIONS, CERTIFICATE, CERTIFICATES, KEY, is_packaged
 from .engine import Look
-from .paths import CADDYFILE
+from .paths import CADDYFILE, SITE_FILE
 
 DIRECTORY = "/etc/caddy"
 OURS = {CADDYFILE, CERTIFICATES, SITE_FILE, ADDITIONS}

@@ -8,10 +8,11 @@ from .caddyfile import chosen_admin, is_foreign
 from .engine import Look
 from .model import CaddyRuns, Effect, FileIs, Impact, ListensOn, Run, Then, UnitIs
 from .parse.caddy_admin import DEFAULT_ADMIN, DEFAULT_PORT, UNIX, admin_address
-from .paths import CADDY_ROOT, CADDYFILE
+from .paths import CADDY_ROOT, CADDY_SERVICE, CADDYFILE
+from .rate_limit import is_replaced
 
 ROOT_MADE = b"(made by Caddy when it first needs it)"
-SERVICE = "caddy.service"
+SERVICE = CADDY_SERVICE
 ADMIN_PORT = ("127.0.0.1", DEFAULT_PORT)
 RESTART = ("systemctl", "restart", SERVICE)
 
@@ -57,6 +58,11 @@ def running(look: Look) -> tuple[Effect, ...]:
     return UnitIs(SERVICE, active=True), _listening(wanted_admin(look)), CaddyRuns(CADDYFILE)
 
 
+def restarts(look: Look) -> bool:
+    """True if it takes a restart to have Caddy take its files up."""
+    return is_moved(look) or is_replaced(look)
+
+
 def loaded(look: Look) -> Then:
     """Caddy takes its files up: by a reload where it runs (open connections live on), else by its start.
 
@@ -74,6 +80,9 @@ def loaded(look: Look) -> Then:
         return replace(then, back=stopped())
     if is_moved(look):
         why = "Caddy is administered elsewhere from now on, which takes a restart; open connections are cut"
+        then = replace(then, argv=RESTART, why=why, impact=Impact.RESTART_CADDY)
+    elif is_replaced(look):
+        why = "the Caddy that runs is not the one that is there now, which takes a restart; open connections are cut"
         then = replace(then, argv=RESTART, why=why, impact=Impact.RESTART_CADDY)
     before = tuple((one.address, one.port) for one in look.server.listeners() if one.unit == SERVICE)
     return replace(then, back=replace(then, makes=(ListensOn(SERVICE, before), CaddyRuns(CADDYFILE))))

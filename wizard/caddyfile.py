@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from .endpoint import find_hosts, served_hosts, url_host
 from .engine import Look
-from .hardening import LOOPBACK, allowed, chosen
+from .hardening import LOOPBACK, allowed, chosen, own_networks
 from .models import Model, further
 from .parse.account import Account, read_account
 from .parse.caddy_admin import DEFAULT_ADMIN, UNIX
-from .paths import ADMIN_SOCKET
+from .paths import ADMIN_SOCKET, SITE_FILE
+from .rate_limit import find_limiter
 from .render import render
 from .vllm import find_vllm
 
@@ -19,7 +20,6 @@ HEADING = "# Made by vllm-https-setup"
 # What an overlay takes the package's own Caddyfile for: it is not known before the package is there.
 PACKAGED_CADDYFILE = b"# The Caddyfile that the package brings\n"
 ADDITIONS = "/etc/caddy/vllm-https.d"
-SITE_FILE = "/etc/caddy/vllm-https.caddy"
 LOGGER = "vllm-https"
 CERTIFICATES = "/etc/caddy/vllm-https"
 CERTIFICATE, KEY = f"{CERTIFICATES}/certificate.pem", f"{CERTIFICATES}/key.pem"
@@ -35,6 +35,15 @@ class Api:
     prefix: str
     upstream: str
     unit: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Requests of one address in a minute, and whose are not limited. `counts`: the module has metrics."""
+
+    per_minute: int
+    unlimited: str
+    counts: bool
 
 
 def is_packaged(text: str) -> bool:
@@ -77,6 +86,7 @@ def render_caddyfile(look: Look, upstream: str) -> str:
         slow_clients=SLOW_CLIENTS if chosen(look.answers, "slow_clients") else None,
         additions=ADDITIONS,
         log_filter=_log_filter(),
+        limits_requests=_limit(look) is not None,
         site=render_site(look, upstream),
         catch_all=render_catch_all(look).rstrip("\n"),
         metrics=render_metrics(look, upstream).rstrip("\n"),
@@ -138,7 +148,18 @@ def _site(look: Look, apis: list[Api], *, imported: bool, named: bool = False) -
         lora_loading=look.answers.harden.lora_loading,
         max_body=chosen(look.answers, "max_body"),
         max_requests=chosen(look.answers, "max_requests"),
+        limit=_limit(look),
     )
+
+
+def _limit(look: Look) -> Limit | None:
+    """None where none is asked for, or Caddy has not what it takes."""
+    per_minute = look.answers.harden.requests_per_minute
+    if not per_minute or (limiter := find_limiter(look)).why_not:
+        return None
+    own = own_networks(look)
+    unlimited = (*own, *(one for one in look.answers.harden.never_ban if one not in own))
+    return Limit(per_minute, " ".join(unlimited), limiter.counts)
 
 
 def render_metrics(look: Look, upstream: str) -> str:

@@ -16,14 +16,13 @@ from . import checked, files, journal, new_key, paths, render, runs, shortage
 from .book import Book
 from .caddy_service import SERVICE
 from .caddy_source import repository_of
-from .caddyfile import SITE_FILE
 from .commands import save_answers
 from .download import Download
 from .engine import Look, StepResult, applied, walk
 from .internal import CLIENTS_NEED_IT, NEW_EXPORT
 from .model import Report, SetupError, Status, TestRow
 from .own_places import refuse_foreign_places
-from .paths import CADDYFILE
+from .paths import CADDYFILE, SITE_FILE
 from .report import Document, document_of
 from .server import Operator
 from .session import Session, View, is_blocked, run_tests, steps_named, test_exit_code

@@ -12,13 +12,14 @@ from typing import Any
 
 from .apt import CADDY
 from .caddy_service import loaded
-from .caddyfile import SITE_FILE, render_catch_all, render_metrics, render_site
+from .caddyfile import render_catch_all, render_metrics, render_site
 from .endpoint import find_hosts
 from .engine import Look
 from .model import Action, Finding, Level, Remove, Write
 from .parse.error_line import line_of_error
-from .paths import CADDYFILE
+from .paths import CADDYFILE, SITE_FILE
 from .queries import ADAPT
+from .rate_limit import taken_out
 from .server import FileState
 
 EDITED_REMEDY = "put your lines into /etc/caddy/vllm-https.d/*.caddy; or answer caddy: {edited_config: replace}"
@@ -74,11 +75,14 @@ def check(look: Look, state: FileState, upstream: str, validate: tuple[str, ...]
         why = "one line more: our site is imported"
         fix.append(Write(CADDYFILE, wanted, why, validate=validate, then=then, otherwise=(back,), keep_attributes=True))
     if fix:
+        why_not = taken_out(look)
         summary = f"{SITE_FILE}, our site, is not as it should be"
         if IMPORT not in lines_of(state.text):
             summary = "your Caddyfile does not import our site yet"
         elif edited:
             summary = f"{SITE_FILE}, our site, was edited by hand since"
+        elif why_not:
+            summary = f"{SITE_FILE}, our site, limits requests, which can't stay: {why_not}"
         yield Finding("tls.caddyfile", Level.DRIFT, summary, fix=tuple(fix))
     else:
         yield Finding("tls.caddyfile", Level.OK, "your Caddyfile imports our site")

@@ -32,7 +32,7 @@ RECOMMENDED: Mapping[str, Any] = {
     "watch": True,
 }
 # What turns something on without an `auto`.
-SWITCHES = ("new_connections_per_minute", "allow_from", "metrics_from")
+SWITCHES = ("requests_per_minute", "new_connections_per_minute", "allow_from", "metrics_from")
 
 
 LOOPBACK = ("127.0.0.0/8", "::1")
@@ -54,8 +54,13 @@ def allowed(look: Look) -> tuple[str, ...]:
     networks = look.answers.harden.allow_from
     if not networks:
         return ()
-    own = sorted({one.address for one in look.server.addresses()} - {"127.0.0.1", "::1"})
-    return (*LOOPBACK, *own, *(one for one in networks if one not in own))
+    own = own_networks(look)
+    return (*own, *(one for one in networks if one not in own))
+
+
+def own_networks(look: Look) -> tuple[str, ...]:
+    """Where this server's own requests come from."""
+    return (*LOOPBACK, *sorted({one.address for one in look.server.addresses()} - {"127.0.0.1", "::1"}))
 
 
 def holds(networks: tuple[str, ...], address: str) -> bool:

@@ -33,7 +33,10 @@ CONNECTIONS_RULES = f"{ETC}/connections.nft"
 OWN_TABLE = "vllm-https"
 UNCONFIRMED = f"{FIREWALL_BACKUP}/unconfirmed"
 
+CADDY_SERVICE = "caddy.service"
 CADDYFILE = "/etc/caddy/Caddyfile"
+# Ours, where the Caddyfile is another's that imports it.
+SITE_FILE = "/etc/caddy/vllm-https.caddy"
 CADDY_HOME = "/var/lib/caddy"
 CADDY_ROOT = f"{CADDY_HOME}/.local/share/caddy/pki/authorities/local/root.crt"
 ADMIN_SOCKET = "/run/caddy/admin.sock"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from . import answers_file, archive, checked, commands, custom, files, journal, paths, runs
 from .acme import issuer_directory
 from .archive import AUTHORITY, DATA, BadArchive, Kept, Role, normal, role_of
-from .caddyfile import ADDITIONS, CERTIFICATE, KEY, SITE_FILE, is_imported
+from .caddyfile import ADDITIONS, CERTIFICATE, KEY, is_imported
 from .endpoint import served_hosts
 from .engine import Look
 from .model import Report, SetupError
@@ -127,13 +127,13 @@ def collect(look: Look, text: bytes) -> Iterator[Kept]:
         yield _take(look, path, sources)
     others = [*(f"{ADDITIONS}/{name}" for name in look.server.names(ADDITIONS))]
     others += _issued(look) if tls.mode == "acme" else []
-    for path in (*others, paths.CADDYFILE, SITE_FILE, paths.ROOT_CERTIFICATE):
+    for path in (*others, paths.CADDYFILE, paths.SITE_FILE, paths.ROOT_CERTIFICATE):
         role, state = role_of(path, look.answers), look.server.read(path)
         if role is None or state is None or state.kind != "file":
             continue
         # Of a Caddyfile of others nothing is taken but what of it is ours.
         if path == paths.CADDYFILE and is_imported(look):
-            yield Kept(path, f"import {SITE_FILE}\n".encode(), role)
+            yield Kept(path, f"import {paths.SITE_FILE}\n".encode(), role)
         else:
             yield _normal(Kept(path, state.content, role), look)
 

@@ -10,12 +10,12 @@ from tests.servers import scenario
 from tests.unit.altered import exposed, findings, with_command, with_files, with_listeners, with_unit
 from tests.unit.certificates import CHAIN, DOMAIN, LEAF, NOW
 from wizard import custom, existing
-from wizard.caddyfile import CERTIFICATE, KEY, SITE_FILE
+from wizard.caddyfile import CERTIFICATE, KEY
 from wizard.engine import Look, walk
 from wizard.model import Finding, Level, Output, Write
 from wizard.owned import Owned, OwnedFile, sha256
 from wizard.parse.certificates import read_pair
-from wizard.paths import CADDYFILE
+from wizard.paths import CADDYFILE, SITE_FILE
 from wizard.server import FileState, Listener
 from wizard.steps import STEPS
 from wizard.steps.tls import VALIDATE

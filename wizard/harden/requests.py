@@ -8,6 +8,7 @@ from ..caddyfile import SLOW_CLIENTS, is_imported
 from ..engine import Look
 from ..hardening import chosen, holds
 from ..model import Finding, Level
+from ..rate_limit import MODULE, find_limiter
 
 
 def check(look: Look) -> Iterator[Finding]:
@@ -22,6 +23,7 @@ def check(look: Look) -> Iterator[Finding]:
             "time limits for requests are a global option, and the Caddyfile is not ours: they are not set",
             f"add to the options at its top: servers {{ timeouts {{ read_header {SLOW_CLIENTS['head']} }} }}",
         )
+    yield from _check_rate(look)
     yield from _check_allowed(look)
 
 
@@ -30,8 +32,20 @@ def _limits(look: Look) -> Iterator[str]:
         yield f"a request has {size} at most"
     if count := chosen(look.answers, "max_requests"):
         yield f"vLLM gets {count} at once"
+    per_minute = look.answers.harden.requests_per_minute
+    if per_minute and not find_limiter(look).why_not:
+        yield f"one address has {per_minute} requests a minute"
     if chosen(look.answers, "slow_clients") and not is_imported(look):
         yield f"a head has {SLOW_CLIENTS['head']} to come, a body {SLOW_CLIENTS['body']}"
+
+
+def _check_rate(look: Look) -> Iterator[Finding]:
+    """Asked for, and not to be had of the Caddy that is there: it is never replaced by another for that."""
+    if not look.answers.harden.requests_per_minute or not (limiter := find_limiter(look)).why_not:
+        return
+    summary = f"requests of one address are not limited: {limiter.why_not}"
+    evidence = {"program": limiter.program, "module": MODULE}
+    yield Finding("harden.requests_per_minute", Level.WARN, summary, limiter.remedy, evidence)
 
 
 def _check_allowed(look: Look) -> Iterator[Finding]:

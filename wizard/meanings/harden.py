@@ -11,6 +11,13 @@ MEANINGS = {
         "Time limits for requests are among Caddy's global options, and those are yours where your Caddyfile is kept.",
         "Add the line that is named to the first block of your Caddyfile.",
     ),
+    "harden.requests_per_minute": Meaning(
+        "A limit of requests is asked for (`harden.requests_per_minute`), and the Caddy that is there can't keep one, "
+        "or would lose it with the next update and not start: so the Caddyfile has none. Caddy itself is never "
+        "replaced by this program.",
+        "Limit connections in its place, which the kernel does; or put a build of Caddy with the module in the "
+        'package\'s place, so that dpkg knows of it: docs/security.md, "Requests a minute", has the commands.',
+    ),
     "harden.allow_from": Meaning(
         "Who may use the API by `harden.allow_from`. All others get 403 from Caddy, with any key; the port answers "
         "them, so that a CA can reach it.",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from .. import acme, admin_socket, custom, eab, existing, internal
-from ..caddy_service import is_moved, loaded, stopped
+from ..caddy_service import loaded, restarts, stopped
 from ..caddyfile import ADDITIONS, is_foreign, is_packaged, render_caddyfile
 from ..endpoint import find_hosts
 from ..engine import Look, Step
@@ -17,6 +17,7 @@ from ..parse.error_line import line_of_error
 from ..paths import CADDYFILE
 from ..queries import ADAPT
 from ..questions import Choice, Kind, Question
+from ..rate_limit import taken_out
 from ..server import FileState
 from ..vllm import find_vllm
 
@@ -126,6 +127,8 @@ def check_caddyfile(look: Look, *, theirs: bool) -> Finding:
     if theirs and answers.existing_config != "replace":
         return Finding("tls.caddyfile", Level.BLOCKED, f"{CADDYFILE} has sites of others", OTHERS_REMEDY)
     said = "the Caddyfile was edited by hand since" if edited else "the Caddyfile is not the one for this endpoint"
+    if not edited and (why_not := taken_out(look)):
+        said = f"the Caddyfile limits requests, which can't stay: {why_not}"
     if state is not None and state.content == wanted:
         said = f"the Caddyfile has mode {state.mode:04o} and belongs to {state.owner}:{state.group}, not to root alone"
     why = "ours again; the edit is kept in the run's backup" if edited else "one site: /v1/* to vLLM, 404 for all else"
@@ -137,7 +140,7 @@ def check_caddyfile(look: Look, *, theirs: bool) -> Finding:
 def put_back(look: Look, state: FileState) -> Write:
     why = "Caddy refuses the new configuration and runs the old one on: its file is put back"
     then: tuple[Then, ...] = ()
-    if is_moved(look):
+    if restarts(look):
         # It was restarted, and may not run at all.
         why, then = "Caddy does not start with the new configuration: its old file is put back", (loaded(look),)
     return Write(CADDYFILE, state.content, why, mode=state.mode, owner=state.owner, group=state.group, then=then)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 
 def modules(text: str) -> frozenset[str]:
-    """Each module's name. Beside it may stand its version and its package; lines that count them are indented."""
+    """Each module's name, one a line; lines that count them are indented."""
     lines = (line for line in text.splitlines() if line and not line[0].isspace())
     return frozenset(line.split()[0] for line in lines)

@@ -18,7 +18,7 @@ ASIDE = f"{PROGRAM}.default"
 DIVERT = f"sudo dpkg-divert --local --divert {ASIDE} --{{}}rename --add {PROGRAM}"
 DIRECTIVE, WITHOUT_METRICS = "rate_limit {", "disable_metrics"
 # Modules since May 2026 count for each address, and forget none while Caddy runs, unless they are told not to; older
-# ones count nothing, and refuse the word.
+# ones count nothing, and some of them refuse the word.
 PROBE = f"http:// {{\n\troute {{\n\t\t{DIRECTIVE}\n\t\t\t{WITHOUT_METRICS}\n\t\t}}\n\t}}\n}}\n"
 
 
@@ -62,6 +62,14 @@ def taken_out(look: Look) -> str:
     """Why a limit that is in the Caddyfile, and asked for, can't stay there; "" where it can."""
     wanted = look.answers.harden.requests_per_minute
     return find_limiter(look).why_not if wanted and written(look) else ""
+
+
+def can_read(look: Look, text: str) -> bool:
+    """Whether the Caddy that is there understands this Caddyfile, as far as limits of requests go."""
+    if DIRECTIVE not in text:
+        return True
+    listed = look.server.query(as_caddy(PROGRAM, "list-modules"), timeout_s=10)
+    return not listed.ok or MODULE in modules(listed.out)
 
 
 def is_replaced(look: Look) -> bool:

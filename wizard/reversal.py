@@ -16,7 +16,7 @@ from .admin_socket import DROP_IN as ADMIN_DROP_IN
 from .apt import CADDY, installed_by
 from .caddy_removal import CaddyRemoval, find_caddy_removal
 from .caddy_service import RESTART, SERVICE, is_moved
-from .caddyfile import is_packaged
+from .caddyfile import HEADING, is_packaged
 from .drop_in import emptied_by, without_directory
 from .engine import Look, Step, StepResult, Watcher, perform_all, show
 from .existing import IMPORT, lines_of, without_import
@@ -27,7 +27,8 @@ from .owned import sha256
 from .package_removal import Departure, find_departure, take_away
 from .parse.caddy_admin import admin_address
 from .parse.launch import bind_to
-from .paths import ADMIN_SOCKET, CADDYFILE, UNCONFIRMED, UNITS
+from .paths import ADMIN_SOCKET, CADDYFILE, SITE_FILE, UNCONFIRMED, UNITS
+from .rate_limit import can_read
 from .safety import SERVICE_PATH, TIMER_PATH
 from .server import FileState
 from .steps import STEPS
@@ -91,7 +92,11 @@ def plan_reversal(done: Sequence[Done], look: Look, wish: Wish) -> Reversal:
     """The actions that take this back, as the server is now."""
     gone = (*SAFETY, CADDYFILE) if _went_with_its_package(done, look) else SAFETY
     done, edited = without_edited([one for one in done if one.path not in gone], look)
+    done, unreadable = without_unreadable(done, look)
     left = [f"{path} was edited since: it stays as it is" for path in edited]
+    left += [
+        f"{path} stays as it is: it limited requests before, and Caddy has no module for that" for path in unreadable
+    ]
     commands = [one.argv for one in done]
     caddy = find_caddy_removal(look, commands, _caddyfile(done, look), edited, keep_data=wish.keep_data)
     left += caddy.left
@@ -217,6 +222,14 @@ def without_edited(done: Sequence[Done], look: Look) -> tuple[list[Done], tuple[
         theirs = replace(now, content=without_import(now.text).encode())
         done = [replace(one, before=theirs) if one.path == CADDYFILE else one for one in done]
     return [one for one in done if one.path not in edited or not one.path], edited
+
+
+def without_unreadable(done: Sequence[Done], look: Look) -> tuple[list[Done], tuple[str, ...]]:
+    """What can be taken back; and our files that Caddy would not start with as they were before."""
+    first = {one.path: one.before for one in reversed(done) if one.path in (CADDYFILE, SITE_FILE)}
+    ours = {path: state.text for path, state in first.items() if state is not None and HEADING in state.text}
+    unreadable = tuple(path for path, text in ours.items() if not can_read(look, text))
+    return [one for one in done if one.path not in unreadable], unreadable
 
 
 def _is_edited(path: str, done: Sequence[Done], look: Look) -> bool:

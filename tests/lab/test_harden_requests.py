@@ -16,6 +16,7 @@ from tests.lab.spec import CANARY
 pytestmark = pytest.mark.lab
 
 LIMITS = {"max_body": "1MB", "max_requests": 3, "slow_clients": True}
+CADDYFILE = "/etc/caddy/Caddyfile"
 CHAT, SENT = "/v1/chat/completions", ("-H", "Expect:", "--data-binary", "@-")
 ASKED = {"model": "phi-4-mini", "messages": [{"role": "user", "content": "x"}]}
 LARGE = json.dumps({**ASKED, "messages": [{"role": "user", "content": "x" * 1_100_000}]}).encode()
@@ -129,6 +130,27 @@ def test_who_is_not_allowed_gets_403_with_any_key(operator: Operator) -> None:
     assert findings(document, "warn") == {}
     assert status(curl(operator, "/v1/models").stdout) == 200
     assert changes_of(operator.apply()) == []
+
+
+def test_limit_that_the_packages_caddy_has_no_module_for_is_said_and_never_written(operator: Operator) -> None:
+    """Not even where the module was there: a Caddy that lost it does not start, and is brought back without."""
+    before = operator.file(CADDYFILE) or b""
+    limits = {**LIMITS, "allow_from": [FAR, "10.91.0.0/16"]}
+    operator.answer(tls={"mode": "internal"}, harden={**limits, "requests_per_minute": 120})
+    document = operator.apply()
+    assert (document["exit_code"], changes_of(document)) == (0, [])
+    told = findings(document, "warn")["harden.requests_per_minute"]
+    assert "/usr/bin/caddy has no module for it (http.handlers.rate_limit)" in told
+    assert "harden: {new_connections_per_minute: 120}" in told
+    assert operator.file(CADDYFILE) == before
+    limited = before.replace(
+        b"\t\treverse_proxy", b"\t\troute {\n\t\t\trate_limit {\n\t\t\t}\n\t\t}\n\t\treverse_proxy"
+    )
+    operator.server.put(CADDYFILE, limited)
+    assert operator.server.run(["systemctl", "restart", "caddy.service"], check=False).code != 0
+    document = operator.ask("repair")
+    assert (document["exit_code"], operator.file(CADDYFILE)) == (0, before), troubles(document)
+    assert status(curl(operator, "/v1/models").stdout) == 200
 
 
 def test_what_is_turned_off_is_gone_and_no_step_speaks_of_it(operator: Operator) -> None:

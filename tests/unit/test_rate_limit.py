@@ -18,11 +18,12 @@ from wizard.caddyfile import HEADING, render_caddyfile, render_site
 from wizard.engine import Look
 from wizard.existing import IMPORT
 from wizard.harden import requests
-from wizard.model import Finding, Level, Output, Then, Write
+from wizard.model import Finding, Level, Output, Run, Then, Write
 from wizard.owned import Owned, OwnedFile, sha256
 from wizard.parse.caddy_modules import modules
 from wizard.paths import CADDYFILE, SITE_FILE
 from wizard.rate_limit import DIRECTIVE, MODULE, PROBE, find_limiter
+from wizard.reversal import Done, without_unreadable
 from wizard.server import FileState
 from wizard.steps import tls
 
@@ -162,6 +163,27 @@ def test_module_that_is_lost_is_noticed_and_its_limit_taken_out_before_caddy_fai
     (write,) = found.fix
     assert isinstance(write, Write) and b"rate_limit" not in write.content
     assert told(look)[KEY].level is Level.WARN
+
+
+@pytest.mark.parametrize("path", [CADDYFILE, SITE_FILE])
+@pytest.mark.parametrize(
+    ("before", "lists", "stays"),
+    [
+        (f"{HEADING}\n{DIRECTIVE}\n", PACKAGED, True),
+        (f"{HEADING}\n{DIRECTIVE}\n", WITH_MODULE, False),
+        (f"{HEADING}\n", PACKAGED, False),
+        (f"{DIRECTIVE}\n", PACKAGED, False),
+    ],
+    ids=["a limit that Caddy can't read", "one that it can", "no limit", "a Caddyfile of others"],
+)
+def test_rollback_puts_no_limit_back_that_caddy_would_not_start_with(
+    path: str, before: str, lists: str, stays: bool
+) -> None:
+    changes = [Done("tls", Write(path, b"", ""), FileState("file", text.encode())) for text in (before, "later")]
+    reload = Done("tls", Run(("systemctl", "reload", "caddy.service"), ""), None)
+    done, left = without_unreadable([*changes, reload], look_at(server(lists=lists)))
+    assert left == ((path,) if stays else ())
+    assert done == ([reload] if stays else [*changes, reload])
 
 
 def test_site_in_a_caddyfile_of_others_loses_the_limit_in_the_same_words() -> None:

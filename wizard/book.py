@@ -108,7 +108,8 @@ class Book(ABC):
         backup, lasting = None, isinstance(action, Write) and action.lasting
         if isinstance(action, Write | Remove) and not lasting:
             backup = self.back_up(action.path, before)
-        self.own(owned_before(self.owned, step.id, action, before, backup))
+        belongs_to = (isinstance(action, Write | Remove) and action.step) or step.id
+        self.own(owned_before(self.owned, belongs_to, action, before, backup))
         undo = [list(one.argv) for one in action.undo] if isinstance(action, Run) else []
         then = [{"argv": list(one.argv), "why": one.why, "impact": str(one.impact)} for one in action.then]
         sha = sha256(action.content) if isinstance(action, Write) and not lasting else None
@@ -119,6 +120,8 @@ class Book(ABC):
             "then": then,
             "sha256": sha,
         }
+        if belongs_to != step.id:
+            known["belongs_to"] = belongs_to
         if isinstance(action, Write):
             known["keeps_attributes"] = action.keep_attributes
             known["lasting"] = lasting

@@ -13,8 +13,11 @@ from .paths import UNITS
 
 @dataclass(frozen=True)
 class DropIn:
+    """`step`: whose it is, where another step may write it on the way."""
+
     unit: str
     name: str
+    step: str = ""
 
     @property
     def directory(self) -> str:
@@ -58,10 +61,12 @@ class DropIn:
     def place(
         self, content: str, why: str, then: tuple[Then, ...] = (), otherwise: tuple[Action, ...] = ()
     ) -> tuple[Action, ...]:
-        return (Write(self.path, content.encode(), why, then=(self.reread(), *then), otherwise=otherwise),)
+        told = (self.reread(), *then)
+        return (Write(self.path, content.encode(), why, then=told, otherwise=otherwise, step=self.step),)
 
     def take_away(self, why: str, then: tuple[Then, ...] = ()) -> tuple[Action, ...]:
-        return Remove(self.path, why, then=(self.reread(present=False), *then)), without_directory(self.directory)
+        told = (self.reread(present=False), *then)
+        return Remove(self.path, why, then=told, step=self.step), without_directory(self.directory)
 
 
 def without_directory(path: str) -> Run:

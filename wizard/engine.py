@@ -162,8 +162,17 @@ def compose(findings: Iterable[Finding]) -> tuple[Action, ...]:
         composed.append(action)
         due = [last[then.argv] == number for then in action.then]
         # What an action has told first (systemd, that a unit has changed) is told before what follows it, each time.
-        composed.extend(told(then, action) for at, then in enumerate(action.then) if any(due[at:]))
+        for at, then in enumerate(action.then):
+            if any(due[at:]):
+                composed.append(told(_for_all(then, actions[: number + 1]), action))
     return tuple(composed)
+
+
+def _for_all(then: Then, actions: Sequence[Action]) -> Then:
+    """With what it makes true for each of the actions that have asked for it, in their order."""
+    asked = [one for action in actions for one in action.then if one.argv == then.argv]
+    latest_first = dict.fromkeys(effect for one in reversed(asked) for effect in reversed(one.makes))
+    return replace(then, makes=tuple(reversed(latest_first)))
 
 
 def told(then: Then, action: Action) -> Run:
@@ -174,6 +183,7 @@ def told(then: Then, action: Action) -> Run:
         timeout_s=then.timeout_s,
         makes=then.makes,
         otherwise=action.otherwise,
+        goes_on=action.goes_on,
     )
 
 
@@ -226,9 +236,10 @@ def walk_each(
     steps: Sequence[Step], look: Look, watcher: Watcher | None = None, reviewed: Reviewed | None = None
 ) -> Iterator[StepResult]:
     """The same, a step at a time. `reviewed` are the actions (`fingerprint`) by step that a person has agreed to: a
-    step that finds anything more to do fails before it does any of it."""
+    step that finds anything more to do than it, or one before it, was to do fails before it does any of it."""
     watcher = watcher or NoWatcher()
     going_on = True
+    agreed: list[str] | None = None if reviewed is None else []
     for step in steps:
         if not step.concerns(look):
             yield StepResult(step, Status.OK, concerned=False)
@@ -238,7 +249,8 @@ def walk_each(
             continue
         began = time.monotonic()
         watcher.step_began(step)
-        agreed = None if reviewed is None else reviewed.get(step.id, ())
+        if reviewed is not None and agreed is not None:
+            agreed += reviewed.get(step.id, ())
         result = replace(_walk_step(step, look, watcher, agreed), seconds=time.monotonic() - began)
         watcher.step_ended(step, result.status, result.seconds)
         yield result
@@ -328,11 +340,12 @@ def _perform_each(
         change, problem, late = _perform(step, action, look, watcher)
         changes.extend([change] if change else [])
         if problem:
-            if not (late and isinstance(action, Wait) and not action.fall_back_when_late):
-                fallen = list(_fall_back(step, action, look, watcher))
-                changes.extend(fallen)
-                if fallen and not (late and isinstance(action, Wait) and action.late):
-                    problem = f"{problem.rstrip('.')}. {fallen[0].why}"
+            fallen, worse = _fall_back(step, action, look, watcher, late=late)
+            changes.extend(fallen)
+            if fallen and action.goes_on and not worse:
+                continue
+            if fallen and not (late and isinstance(action, Wait) and action.late):
+                problem = ". ".join([problem.rstrip("."), fallen[0].why, *([worse] if action.goes_on else [])])
             return tuple(changes), problem
     return tuple(changes), ""
 
@@ -391,13 +404,24 @@ def _perform(step: Step, action: Action, look: Look, watcher: Watcher) -> tuple[
     return change, look.mask.text(output.last_words), late
 
 
-def _fall_back(step: Step, action: Action, look: Look, watcher: Watcher) -> Iterator[Change]:
-    """What the action says to do where it fails, as far as that goes."""
-    fallen = compose([Finding("fallback", Level.DRIFT, "", fix=action.otherwise)]) if action.otherwise else ()
-    for one in fallen:
-        change, *_ = _perform(step, one, look, watcher)
-        if change is not None:
-            yield change
+def _fall_back(
+    step: Step, action: Action, look: Look, watcher: Watcher, *, late: bool
+) -> tuple[tuple[Change, ...], str]:
+    """What the action says to do where it fails, as far as that goes, and what went wrong with that, or "". What of it
+    has to be made up for by itself ends it."""
+    if not action.otherwise or (late and isinstance(action, Wait) and not action.fall_back_when_late):
+        return (), ""
+    changes: list[Change] = []
+    wrong = ""
+    for one in compose([Finding("fallback", Level.DRIFT, "", fix=action.otherwise)]):
+        change, problem, too_late = _perform(step, one, look, watcher)
+        changes.extend([change] if change else [])
+        wrong = problem or wrong
+        if problem and one.otherwise:
+            fallen, worse = _fall_back(step, one, look, watcher, late=too_late)
+            whys = [*(change.why for change in fallen[:1]), *([worse] if worse else [])]
+            return (*changes, *fallen), ". ".join([problem.rstrip("."), *whys])
+    return tuple(changes), wrong
 
 
 def prove(steps: Sequence[Step], look: Look) -> Iterator[TestRow]:

@@ -237,7 +237,10 @@ class Probe:
 
 @dataclass(frozen=True)
 class Run:
-    """A command. `undo` are the commands that take it back, `otherwise` what to do where it fails."""
+    """A command. `undo` are the commands that take it back, `otherwise` what to do where it fails.
+
+    `goes_on`: where that makes up for it the step goes on, as if this had not been tried.
+    """
 
     argv: tuple[str, ...]
     why: str
@@ -247,6 +250,7 @@ class Run:
     makes: tuple[Effect, ...] = ()
     then: tuple[Then, ...] = ()
     otherwise: tuple[Action, ...] = ()
+    goes_on: bool = False
     environment: tuple[tuple[str, str], ...] = ()
     retry: Callable[[Output], str | None] | None = field(default=None, compare=False, repr=False)
     retry_s: float = 0
@@ -257,6 +261,7 @@ class Write:
     """A file, put in place whole. `validate` is run on a copy beside it first: {path} stands for the copy.
 
     `lasting`: a secret or a certificate that no undo takes away, and what was there before is kept nowhere.
+    `step`: whose the file is, where another step writes it on the way.
     """
 
     path: str
@@ -269,10 +274,12 @@ class Write:
     validate: tuple[str, ...] = ()
     then: tuple[Then, ...] = ()
     otherwise: tuple[Action, ...] = ()
+    goes_on: bool = False
     private: bool = False
     binary: bool = False
     keep_attributes: bool = False
     lasting: bool = False
+    step: str = ""
 
 
 @dataclass(frozen=True)
@@ -282,6 +289,8 @@ class Remove:
     impact: Impact = Impact.NONE
     then: tuple[Then, ...] = ()
     otherwise: tuple[Action, ...] = ()
+    goes_on: bool = False
+    step: str = ""
 
 
 @dataclass(frozen=True)
@@ -300,6 +309,7 @@ class Wait:
     makes: tuple[Effect, ...] = ()
     then: tuple[Then, ...] = ()
     otherwise: tuple[Action, ...] = ()
+    goes_on: bool = False
     fall_back_when_late: bool = True
     late: str = ""
     interval_s: float = 0.05

@@ -81,6 +81,12 @@ def units(answers: Answers) -> tuple[str, ...]:
     return (answers.vllm.unit, *(one.unit for one in answers.vllm.more))
 
 
+def as_only(look: Look, unit: str) -> Look:
+    """A look in whose answers a service that they do not name (any more) is the only one."""
+    service = _altered(look.answers.vllm, unit=unit, more=(), launch_script="auto", env_file="auto", port="auto")
+    return replace(look, answers=_altered(look.answers, vllm=service))
+
+
 def _alone(answers: Answers, one: Any) -> Answers:
     """The answers as if this service were the only one. Which model is asked for is an answer for the first."""
     changes = {"vllm": _altered(one, more=()), "test": _altered(answers.test, model="auto")}

@@ -93,7 +93,11 @@ def _read(event: dict[str, Any]) -> Done:
             action = Run(tuple(change["argv"]), change["why"], undo=undo)
         case _:
             action = Run((), change["why"])
-    return Done(event["step"], action, None if event["backup"] is None else read_backup(event["backup"]))
+    return Done(
+        event.get("belongs_to", event["step"]),
+        action,
+        None if event["backup"] is None else read_backup(event["backup"]),
+    )
 
 
 def plan_rollback(run: str, look: Look, wish: Wish) -> Reversal:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.lab import Acme, Server, ServerSpec
+from tests.lab.killing import kill_at
 from tests.lab.machine import Result
 from tests.lab.operator import ANSWERS, Operator, began, changes_of, findings, in_words, troubles
 from tests.lab.site import CHAIN, DOMAIN, KEY, Site, proof
@@ -144,6 +145,11 @@ def test_other_modes_and_http3_go_on_confined(acme: Acme, attend: Attend) -> Non
 
     site.answer_mode("custom")
     answer_harden(operator, ON, proxy={"http3": True})
+    # Killed when systemd has read the other drop-in, and nothing but the process goes by the old one.
+    kill_at(operator, began("systemctl restart caddy"))
+    assert status_of(server, CADDY)["CapBnd"] == "0000000000000400"
+    told = findings(operator.plan(), "drift")["harden.sandbox"]
+    assert told == f"{CADDY} runs as it was started before {DROP_IN.format(CADDY)} was changed"
     document = operator.apply()
     assert document["exit_code"] == 0, troubles(document)
     assert status_of(server, CADDY)["CapBnd"] == "0000000000001400", "CAP_NET_ADMIN, for the buffers alone"
@@ -170,16 +176,19 @@ def test_vllm_that_cannot_work_confined_is_put_back_and_undone_is_as_before(atte
     """Caddy was there before us, with a site of others: it stays, and is administered by its port again."""
     operator = attend(ServerSpec(guide_packages=True))
     server = operator.server
-    assert operator.apply()["exit_code"] == 0
     script = server.get(SCRIPT)
     needs = script.replace(b"exec vllm", b"touch /usr/local/needed || exit 3\nexec vllm")
     server.put(SCRIPT, needs, 0o755, "vllm:vllm")
     server.run(["chown", "vllm:", "/usr/local"])
+    # Bound and confined by one restart, it fails; without the one it is bound all the same, and Caddy serves it.
     operator.answer(harden={"sandbox": ["vllm"]})
     document = operator.apply()
     assert document["exit_code"] == 1
     assert "vllm.service does not come up so confined: the drop-in is taken away" in " ".join(troubles(document))
+    assert {step["id"]: step["status"] for step in document["steps"]}["bind"] == "changed"
     assert operator.file(DROP_IN.format(VLLM)) is None
+    needs, script = server.get(SCRIPT), server.get(SCRIPT).replace(b"touch /usr/local/needed || exit 3\n", b"")
+    assert b"--host 127.0.0.1" in needs
     server.run(["sh", "-c", UP_AGAIN])
     assert status_of(server, VLLM)["NoNewPrivs"] == "0"
     assert operator.ask("test")["exit_code"] == 0

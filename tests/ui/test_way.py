@@ -134,7 +134,7 @@ async def test_server_that_is_to_be_hardened_is_told_what_that_interrupts(driver
     await driver.press("down")
     await driver.until("fail2ban is not installed")
     await driver.settled()
-    await to_end(driver, "vLLM restarts twice")
+    await to_end(driver, "vLLM restarts once")
     assert driver.app.draft.data["harden"] == {"recommended": True}
     assert driver.app.report is not None and driver.app.report["steps"][5]["id"] == "harden"
 

@@ -14,7 +14,6 @@ from tests.unit.altered import SCRIPT, with_answers, with_files, with_unit
 from wizard import admin_socket
 from wizard.caddy_service import is_moved, loaded
 from wizard.described import DescribedMachine
-from wizard.drop_in import DropIn
 from wizard.engine import Look, compose
 from wizard.facts import Facts
 from wizard.harden import sandbox
@@ -33,7 +32,7 @@ from wizard.vllm import find_vllm
 
 RECORDED = Path(__file__).parents[1] / "recorded/exposure"
 ON = "harden: {sandbox: [caddy, vllm], admin_socket: true}"
-CADDY, VLLM = DropIn("caddy.service", sandbox.FILE), DropIn("vllm.service", sandbox.FILE)
+CADDY, VLLM = sandbox.drop_in_of("caddy.service"), sandbox.drop_in_of("vllm.service")
 EXPOSURE = "→ Overall exposure level for caddy.service: 9.0 UNSAFE 😨\n"
 
 
@@ -53,14 +52,21 @@ def seen(
     home: str = "/opt/vllm",
     owned: Owned | None = None,
     processes: Mapping[str, str] | None = None,
+    started_before: int = 100,
+    changed_before: int = 200,
 ) -> Look:
-    """A look at a server on which only what is recorded is there, with this home of vLLM's user."""
+    """A look at a server on which only what is recorded is there, with this home of vLLM's user. So many seconds ago
+    Caddy was started, and the drop-in beside it changed."""
     about = server.description
     commands = {
         **about.commands,
         (("getent", "passwd", "vllm"), ""): Output(0, f"vllm:x:998:998::{home}:/usr/sbin/nologin\n"),
         (("systemd-analyze", "security", "--no-pager", "caddy.service"), ""): Output(0, EXPOSURE),
         (("systemd-analyze", "security", "--no-pager", "vllm.service"), ""): Output(127, "", "not found"),
+        (("systemctl", "show", "-p", "ExecMainStartTimestamp", "--timestamp=unix", "--", "caddy.service"), ""): Output(
+            0, f"ExecMainStartTimestamp=@{int(NOW) - started_before}\n"
+        ),
+        (("stat", "-c", "%Y", "--", CADDY.path), ""): Output(0, f"{int(NOW) - changed_before}\n"),
     }
     files = {**about.files, **{path: FileState("file", text.encode()) for path, text in (processes or {}).items()}}
     machine = DescribedMachine(
@@ -69,6 +75,9 @@ def seen(
     look = replace(server.look(), server=Facts(machine))
     look.server.units(*server.units)
     return replace(look, owned=owned or look.owned)
+
+
+NOW = scenario.load("finished").look().server.now()
 
 
 def finished(text: str = ON, name: str = "finished") -> scenario.Scenario:
@@ -269,6 +278,20 @@ def test_run_killed_before_the_restart_is_completed() -> None:
 def test_confined_process_is_fine_and_says_how_much_is_left() -> None:
     (found,) = sandbox.check(seen(placed(), processes={"/proc/7/mountinfo": INSIDE}))
     assert (found.level, found.evidence["exposure"]) == (Level.OK, 9.0)
+
+
+@pytest.mark.parametrize(("started", "changed", "older"), [(200, 100, True), (100, 200, False), (200, -100, False)])
+def test_run_killed_between_what_systemd_read_and_the_restart_is_completed(
+    started: int, changed: int, older: bool
+) -> None:
+    """The drop-in has other lines since the process was started; one of the future says nothing."""
+    look = seen(placed(), "/opt/vllm", None, {"/proc/7/mountinfo": INSIDE}, started, changed)
+    (found,) = sandbox.check(look)
+    assert (found.level is Level.DRIFT, actions_of(found)) == (older, [RESTART] if older else [])
+    overlay = Overlay(look.server)
+    for action in compose([found]):
+        overlay.perform(action)
+    assert [one.level for one in sandbox.check(replace(look, server=overlay))] == [Level.OK]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from wizard.mask import DOTS, Mask
 from wizard.model import (
     TIMED_OUT,
     Action,
+    FileIs,
     Finding,
     Impact,
     Level,
@@ -212,6 +213,65 @@ def test_failed_action_ends_the_step_and_falls_back(look: Look, overlay: Overlay
     assert kept is not None and kept.content == b"old"
     assert [change.kind for change in results[0].changes] == ["write", "run", "write", "run"]
     assert results[0].after[0].key == "a.failed" and results[0].after[0].level is Level.WARN
+
+
+UP = Wait("it answers", "it loads", 1, lambda _: Probe(None))
+
+
+def trying(*failing: str, goes_on: bool = True) -> tuple[Breaking, Callable[[Look], Iterator[Finding]]]:
+    """An inspect that writes /etc/new and waits, and does without it where that fails; these fail, each time."""
+    overlay = scenario.load("finished").without(*ABSENT).overlaid()[1]
+    without = replace(UP, what="it answers without", otherwise=(touch("/3"),))
+    back = (Remove("/etc/new", "it does not go with it"), without)
+
+    def inspect(look: Look) -> Iterator[Finding]:
+        if look.server.read("/x") is None:
+            wait = replace(UP, otherwise=back, goes_on=goes_on)
+            yield drift("a.file", touch("/x"), touch("/etc/new"), wait)
+        yield from wanting("/y")(look)
+
+    return Breaking(overlay, {name: Output(1, "", "no.") for name in failing}), inspect
+
+
+def test_step_goes_on_where_it_has_made_up_for_what_was_tried(look: Look) -> None:
+    server, inspect = trying("it answers")
+    (one, two) = walk([step("a", inspect), step("b", wanting("/1"))], replace(look, server=server))
+    assert (one.status, two.status, one.problem) == (Status.CHANGED, Status.CHANGED, "")
+    assert [change.path or change.wait_for for change in one.changes] == [
+        *("/x", "/etc/new", "it answers", "/etc/new", "it answers without", "/y")
+    ]
+    assert server.read("/etc/new") is None and server.read("/y") is not None
+
+
+def test_step_ends_where_that_fails_too_and_what_makes_up_for_it_is_done(look: Look) -> None:
+    server, inspect = trying("it answers", "it answers without")
+    (one, two) = walk([step("a", inspect), step("b", wanting("/1"))], replace(look, server=server))
+    assert (one.status, two.status) == (Status.FAILED, Status.SKIPPED)
+    assert one.problem == "no. it does not go with it. no. why"
+    assert server.read("/3") is not None and server.read("/y") is None
+
+
+def test_step_ends_where_nothing_says_that_it_goes_on(look: Look) -> None:
+    server, inspect = trying("it answers", goes_on=False)
+    (one,) = walk([step("a", inspect)], replace(look, server=server))
+    assert (one.status, one.problem) == (Status.FAILED, "no. it does not go with it")
+
+
+def test_service_that_is_told_once_makes_true_what_each_has_asked_for_the_latest_last() -> None:
+    a, b, c = (FileIs(path, b"") for path in ("/a", "/b", "/c"))
+    first, second = replace(RELOAD, makes=(a, b)), replace(RELOAD, makes=(c, a))
+    actions = compose([drift("one", touch("/1", first), touch("/2", second))])
+    assert [one.makes for one in actions if isinstance(one, Run)] == [(b, c, a)]
+
+
+def test_what_was_agreed_to_may_be_done_by_a_later_step_and_by_no_earlier_one(look: Look) -> None:
+    both = [step("a", wanting("/x")), step("b", wanting("/y"))]
+    for agreed, statuses in (
+        ({"a": [fingerprint(touch("/x")), fingerprint(touch("/y"))]}, [Status.CHANGED, Status.CHANGED]),
+        ({"b": [fingerprint(touch("/x")), fingerprint(touch("/y"))]}, [Status.FAILED, Status.SKIPPED]),
+    ):
+        server = scenario.load("finished").without(*ABSENT).overlaid()[1]
+        assert [one.status for one in walk(both, replace(look, server=server), reviewed=agreed)] == statuses
 
 
 def test_action_that_raises_is_a_failure_with_its_words(look: Look, overlay: Overlay) -> None:

@@ -1,6 +1,7 @@
-"""Services that systemd confines to what they need: a drop-in of ours for Caddy's unit, and for vLLM's.
+"""Services that systemd confines to what they need: a drop-in of ours for Caddy's unit, and for each of vLLM's.
 
-A service that does not come up so is put back: the drop-in goes, and the service is restarted without it.
+A service that does not come up so is put back: the drop-in goes, and the service is restarted without it. Where vLLM
+is about to be restarted for another reason, the drop-in is put in place before (`with_restart`): a model takes minutes.
 """
 
 from __future__ import annotations
@@ -11,21 +12,24 @@ from typing import Any
 
 from ..apt import CADDY
 from ..caddy_build import find_build
-from ..caddy_service import RESTART, running
+from ..caddy_service import RESTART, SERVICE, running
 from ..caddyfile import ADDITIONS, HEADING, is_imported
 from ..drop_in import DropIn
 from ..engine import Look
 from ..hardening import chosen
-from ..model import Action, FileIs, Finding, Impact, Level, Run, Then, VllmAnswers, Wait
+from ..model import Action, Finding, Impact, Level, Run, Then, VllmAnswers, Wait
+from ..models import as_only, models
 from ..parse.exposure import parse_exposure
 from ..parse.unit_files import parse_unit_file
-from ..paths import CADDYFILE, STATE
+from ..paths import CADDYFILE, UNITS
 from ..render import render
 from ..server import Unit
 from ..vllm import Readiness, Vllm, answers_in_shell, find_vllm
+from .confinement import exposure_query, is_older, is_outside, with_effect
 from .vllm_places import HOMES, elevated, find_places, unit_files
 
-KEY, LEFT = "harden.sandbox", "harden.sandbox_left"
+KEY, LEFT, AHEAD = "harden.sandbox", "harden.sandbox_left", "bind.sandbox"
+STEP = "harden"
 FILE = "vllm-https.conf"
 VENDOR = ("/usr/lib/", "/lib/")
 # Adds to what others set, whatever that is.
@@ -34,9 +38,8 @@ ADDING = ("ExecStartPre", "InaccessiblePaths")
 
 @dataclass(frozen=True)
 class Service:
-    """One of the two: its unit, how it is restarted, and what is waited for then."""
+    """One of them: its unit, how it is restarted, and what is waited for then."""
 
-    name: str
     drop_in: DropIn
     restart: Then
     wait: tuple[Wait, ...] = ()
@@ -45,23 +48,66 @@ class Service:
     def unit(self) -> str:
         return self.drop_in.unit
 
-    def restarted(self) -> tuple[Action, ...]:
-        told = self.restart
+    def restarted(self, told: Then) -> tuple[Action, ...]:
         return (Run(told.argv, told.why, told.impact, told.timeout_s, makes=told.makes), *self.wait)
 
 
 def check(look: Look) -> Iterator[Finding]:
     """Whether each service is confined as it is to be, or no more."""
     wanted = chosen(look.answers, "sandbox")
-    units = {"caddy": "caddy.service", "vllm": look.answers.vllm.unit}
+    served = models(look)
     if wanted:
-        look.server.expect([_exposure_query(units[name]) for name in wanted])
-    for name, unit in units.items():
-        drop_in = DropIn(unit, FILE)
-        if name in wanted:
-            yield from (_check_caddy if name == "caddy" else _check_vllm)(look, drop_in)
+        units = [*([SERVICE] if "caddy" in wanted else []), *(one.unit for one in served if "vllm" in wanted)]
+        look.server.expect([exposure_query(unit) for unit in units])
+    caddy = drop_in_of(SERVICE)
+    if "caddy" in wanted:
+        yield from _check_caddy(look, caddy)
+    elif caddy.is_known(look):
+        yield from _clear_away(look, _caddy(look, caddy))
+    for model in served:
+        drop_in = drop_in_of(model.unit)
+        if "vllm" in wanted:
+            yield from model.findings([_check_vllm(model.look, drop_in)])
         elif drop_in.is_known(look):
-            yield from _clear_away(look, _service(look, name, drop_in))
+            yield from model.findings(_clear_away(model.look, _vllm(model.look, drop_in)))
+    for drop_in in _no_longer_served(look, {SERVICE, *(one.unit for one in served)}):
+        alone = as_only(look, drop_in.unit)
+        service = _vllm(alone, drop_in)
+        # Nobody asks whether what it has become answers as vLLM would: waited for is what does now.
+        yield from _clear_away(alone, service if find_vllm(alone).own_listeners else replace(service, wait=()))
+
+
+def drop_in_of(unit: str) -> DropIn:
+    return DropIn(unit, FILE, STEP)
+
+
+def _no_longer_served(look: Look, units: set[str]) -> Iterator[DropIn]:
+    """Those that an earlier run has confined, and that no answer names any more."""
+    end = f".d/{FILE}"
+    for path in look.owned.files:
+        unit = path.removeprefix(f"{UNITS}/").removesuffix(end)
+        if path == f"{UNITS}/{unit}{end}" and unit not in units:
+            yield drop_in_of(unit)
+
+
+def with_restart(look: Look, restart: Then, wait: Wait) -> Finding | None:
+    """What vLLM lacks to be confined, where it is about to be restarted and waited for anyway; None where that is
+    nothing. Where it does not come up so, it is restarted without it, and that is waited for."""
+    drop_in = drop_in_of(look.answers.vllm.unit)
+    vllm = find_vllm(look)
+    content = _vllm_content(look, vllm, drop_in)
+    if isinstance(content, Finding):
+        return None  # the step that it is of tells why
+    lacking = _lacking(look, drop_in, content)
+    if not lacking:
+        return None
+    then = (with_effect(restart, vllm.unit),)
+    back = (*_put_back(drop_in, restart), wait)
+    fix: tuple[Action, ...] = (drop_in.read_now(then=then),)
+    if not drop_in.is_written(look, content):
+        fix = drop_in.place(content, f"{drop_in.unit} can do what it must, and no more, from the same restart on", then)
+    fix = tuple(replace(one, otherwise=back, goes_on=True) for one in fix)
+    return Finding(AHEAD, Level.DRIFT, lacking, evidence={"unit": drop_in.unit}, fix=fix)
 
 
 def _check_caddy(look: Look, drop_in: DropIn) -> Iterator[Finding]:
@@ -80,20 +126,23 @@ def _check_caddy(look: Look, drop_in: DropIn) -> Iterator[Finding]:
         packaged=not build.is_own,
     )
     content = without(text, _set_by_others(look, unit, drop_in, vendor=VENDOR))
-    yield _check_service(look, _service(look, "caddy", drop_in), content)
+    yield _check_service(look, _caddy(look, drop_in), content)
 
 
-def _check_vllm(look: Look, drop_in: DropIn) -> Iterator[Finding]:
-    vllm = find_vllm(look)
+def _check_vllm(look: Look, drop_in: DropIn) -> Finding:
+    content = _vllm_content(look, find_vllm(look), drop_in)
+    return content if isinstance(content, Finding) else _check_service(look, _vllm(look, drop_in), content)
+
+
+def _vllm_content(look: Look, vllm: Vllm, drop_in: DropIn) -> str | Finding:
+    """What its drop-in has to say; or why it can't be confined."""
     if vllm.command is None:
         said = f"{vllm.unit.name} is not confined: what starts vLLM can't be read for certain"
-        yield Finding(KEY, Level.WARN, said, "leave vllm out: harden: {sandbox: [caddy]}")
-        return
+        return Finding(KEY, Level.WARN, said, "leave vllm out: harden: {sandbox: [caddy]}")
     if program := elevated(look, vllm, drop_in.path):
         said = f"{vllm.unit.name} is not confined: its start uses {program}, which could not work so"
         remedy = f"let its unit start it without {program} (User=), or leave vllm out: harden: {{sandbox: [caddy]}}"
-        yield Finding(KEY, Level.WARN, said, remedy)
-        return
+        return Finding(KEY, Level.WARN, said, remedy)
     places = find_places(look, vllm, drop_in.path)
     programs = look.server.names("/usr/bin")
     commands = (("nvidia-smi", "-L"), ("nvidia-modprobe", "-c 0 -u"))
@@ -108,19 +157,21 @@ def _check_vllm(look: Look, drop_in: DropIn) -> Iterator[Finding]:
     set_by_others = _set_by_others(look, vllm.unit, drop_in)
     if "AmbientCapabilities" in set_by_others:
         set_by_others |= {"CapabilityBoundingSet"}
-    yield _check_service(look, _service(look, "vllm", drop_in), without(text, set_by_others))
+    return without(text, set_by_others)
 
 
-def _service(look: Look, name: str, drop_in: DropIn) -> Service:
-    if name == "caddy":
-        why = "Caddy starts anew; open connections are cut"
-        return Service(name, drop_in, Then(RESTART, why, Impact.RESTART_CADDY, makes=running(look)))
+def _caddy(look: Look, drop_in: DropIn) -> Service:
+    why = "Caddy starts anew; open connections are cut"
+    return Service(drop_in, Then(RESTART, why, Impact.RESTART_CADDY, makes=running(look)))
+
+
+def _vllm(look: Look, drop_in: DropIn) -> Service:
     vllm = find_vllm(look)
     loading = VllmAnswers(vllm.port, ready=False)
     argv, why = ("systemctl", "restart", drop_in.unit), "what confines vLLM counts from its start"
     restart = Then(argv, why, Impact.RESTART_VLLM, makes=(loading,), timeout_s=300)
     active = vllm.unit.is_active
-    return Service(name, drop_in, restart, (_wait(look, vllm, drop_in, restart),) if active else ())
+    return Service(drop_in, restart, (_wait(look, vllm, drop_in, restart),) if active else ())
 
 
 def _wait(look: Look, vllm: Vllm, drop_in: DropIn, restart: Then) -> Wait:
@@ -146,75 +197,60 @@ def _put_back(drop_in: DropIn, restart: Then) -> tuple[Action, ...]:
 def _check_service(look: Look, service: Service, content: str) -> Finding:
     drop_in = service.drop_in
     unit = look.server.units(service.unit)[service.unit]
-    state = look.server.read(drop_in.path)
-    exposure = parse_exposure(look.server.query(_exposure_query(service.unit)).out)
+    exposure = parse_exposure(look.server.query(exposure_query(service.unit)).out)
     evidence: dict[str, Any] = {"unit": service.unit, "exposure": exposure}
-    marked = _namespace(unit)
+    restart = with_effect(service.restart, unit)
+    fix: tuple[Action, ...]
+    lacking = _lacking(look, drop_in, content)
+    if not lacking:
+        now = "" if exposure is None else f": systemd-analyze security says {exposure} of 10 now"
+        return Finding(KEY, Level.OK, f"{service.unit} is confined to what it needs{now}", evidence=evidence)
     if not drop_in.is_written(look, content):
-        before = "" if exposure is None else f" (systemd-analyze security: {exposure} before)"
-        said = f"{service.unit} is not confined{before}" if state is None else f"{drop_in.path} is not as it should be"
-        restart = _with_effect(service.restart, marked, unit)
+        before = ""
+        if exposure is not None and look.server.read(drop_in.path) is None:
+            before = f" (systemd-analyze security: {exposure} before)"
+            lacking += before
         back = _put_back(drop_in, service.restart)
-        why = f"{service.unit} can do what it must, and no more{before if state is None else ''}"
+        why = f"{service.unit} can do what it must, and no more{before}"
         then = (restart,) if unit.is_active else ()
-        fix = drop_in.place(content, why, then=then, otherwise=back)
-        return Finding(KEY, Level.DRIFT, said, evidence=evidence, fix=(*fix, *service.wait))
+        fix = (*drop_in.place(content, why, then=then, otherwise=back), *service.wait)
+    elif not drop_in.is_up_to_date(look):
+        fix = (drop_in.read_now(),)
+    else:
+        fix = service.restarted(restart)
+    return Finding(KEY, Level.DRIFT, lacking, evidence=evidence, fix=fix)
+
+
+def _lacking(look: Look, drop_in: DropIn, content: str) -> str:
+    """What a service lacks to be confined, in words; "" where that is nothing."""
+    unit = look.server.units(drop_in.unit)[drop_in.unit]
+    if not drop_in.is_written(look, content):
+        there = look.server.read(drop_in.path) is not None
+        return f"{drop_in.path} is not as it should be" if there else f"{drop_in.unit} is not confined"
     if not drop_in.is_up_to_date(look):
-        said = f"systemd has not read {drop_in.path} yet"
-        return Finding(KEY, Level.DRIFT, said, evidence=evidence, fix=(drop_in.read_now(),))
-    if _is_outside(look, unit):
-        said = f"{service.unit} runs as it was started before it was confined"
-        restart = _with_effect(service.restart, marked, unit)
-        fix = Service(service.name, drop_in, restart, service.wait).restarted()
-        return Finding(KEY, Level.DRIFT, said, evidence=evidence, fix=fix)
-    now = "" if exposure is None else f": systemd-analyze security says {exposure} of 10 now"
-    return Finding(KEY, Level.OK, f"{service.unit} is confined to what it needs{now}", evidence=evidence)
+        return f"systemd has not read {drop_in.path} yet"
+    if is_outside(look, unit):
+        return f"{drop_in.unit} runs as it was started before it was confined"
+    if is_older(look, unit, drop_in.path):
+        return f"{drop_in.unit} runs as it was started before {drop_in.path} was changed"
+    return ""
 
 
 def _clear_away(look: Look, service: Service) -> Iterator[Finding]:
     """Turned off: the drop-in goes, and the service is restarted without it."""
     drop_in = service.drop_in
     unit = look.server.units(service.unit)[service.unit]
-    wait = tuple(replace(one, otherwise=()) for one in service.wait)
-    free = _with_effect(service.restart, _namespace(unit), unit, confined=False)
+    service = replace(service, wait=tuple(replace(one, otherwise=()) for one in service.wait))
+    free = with_effect(service.restart, unit, confined=False)
     then = (free,) if unit.is_active else ()
     if look.server.read(drop_in.path) is not None:
         fix = drop_in.take_away(f"{service.unit} is to be confined no more", then=then)
-        yield Finding(LEFT, Level.DRIFT, f"{drop_in.path} is left", fix=(*fix, *wait))
+        yield Finding(LEFT, Level.DRIFT, f"{drop_in.path} is left", fix=(*fix, *service.wait))
     elif drop_in.is_read(look):
         again = drop_in.read_now(present=False, then=then)
-        yield Finding(LEFT, Level.DRIFT, f"systemd goes by {drop_in.path}, which is gone", fix=(again, *wait))
-    elif unit.is_active and not _is_outside(look, unit):
-        fix = Service(service.name, drop_in, free, wait).restarted()
-        yield Finding(LEFT, Level.DRIFT, f"{service.unit} still runs confined", fix=fix)
-
-
-def _exposure_query(unit: str) -> tuple[str, ...]:
-    return ("systemd-analyze", "security", "--no-pager", unit)
-
-
-# ── what a process was started with ──
-
-
-def _namespace(unit: Unit) -> str:
-    """The mounts that the service's process sees: a drop-in of ours hides our records from it."""
-    pid = unit.properties.get("MainPID", "0")
-    return f"/proc/{pid}/mountinfo" if unit.is_active and pid not in ("", "0") else ""
-
-
-def _is_outside(look: Look, unit: Unit) -> bool:
-    """True if the process was started without the drop-in; False also where that can't be known."""
-    path = _namespace(unit)
-    state = look.server.read(path) if path else None
-    return state is not None and f" {STATE} " not in state.text
-
-
-def _with_effect(restart: Then, namespace: str, unit: Unit, *, confined: bool = True) -> Then:
-    if not namespace:
-        return restart
-    text = f"0 0 0:0 / {STATE} ro" if confined else "0 0 0:0 / / rw"
-    makes = (*restart.makes, FileIs(namespace, text.encode(), 0o444))
-    return Then(restart.argv, restart.why, restart.impact, makes, restart.timeout_s)
+        yield Finding(LEFT, Level.DRIFT, f"systemd goes by {drop_in.path}, which is gone", fix=(again, *service.wait))
+    elif unit.is_active and not is_outside(look, unit):
+        yield Finding(LEFT, Level.DRIFT, f"{service.unit} still runs confined", fix=service.restarted(free))
 
 
 # ── what is set already ──

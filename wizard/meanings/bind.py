@@ -12,6 +12,11 @@ MEANINGS = {
         "Where vLLM really listens. On anything but loopback other machines get around Caddy. Putting it right "
         "restarts vLLM: until the model is loaded there is no API.",
     ),
+    "bind.sandbox": Meaning(
+        "vLLM is to be confined (`harden.sandbox`), and is restarted here anyway: what confines it is put in place "
+        "before, so that the model is loaded once. If it does not come up so, it is restarted without it, bound to "
+        "127.0.0.1, and the step harden tries once more and says what is wrong.",
+    ),
     "bind.clients": Meaning(
         "Other machines that are connected to vLLM's port now. They will need the new address: tell them before.",
     ),

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ..endpoint import base_url
 from ..engine import Look, Step
+from ..hardening import chosen
 from ..launching import loaded_host
 from ..model import Action, Finding, Impact, Level, ListensOn, Run, Then, VllmAnswers, Wait, Write
 from ..models import models
@@ -35,18 +36,25 @@ def check_service(look: Look) -> Iterator[Finding]:
     yield script
     if script.level is Level.BLOCKED:
         return
+    wait = wait_until_bound(look, vllm)
+    confined = with_restart(look, vllm, wait) if exposed else None
+    if confined is not None:
+        yield confined
+        # Also where it is only late: what is kept from loading may say nothing.
+        back = confined.fix[0].otherwise
+        wait = replace(wait, otherwise=back, goes_on=True, fall_back_when_late=True, late="")
     where = ", ".join(str(one) for one in exposed)
     if not exposed:
         where = ", ".join(str(one) for one in vllm.own_listeners) or "nowhere yet"
         yield Finding("bind.listener", Level.OK, f"vLLM listens on {where} alone")
     elif script.level is Level.DRIFT:
-        # The restart that the edit asks for is what puts this right, too.
+        # The restart that the edit asks for is what puts this right, too, and what confines it.
         yield Finding(
             "bind.listener",
             Level.DRIFT,
             f"vLLM listens on {where}: other machines can reach it",
             evidence={"listeners": [str(one) for one in exposed]},
-            fix=(wait_until_bound(look, vllm),),
+            fix=(wait,),
         )
     else:
         yield Finding(
@@ -54,11 +62,21 @@ def check_service(look: Look) -> Iterator[Finding]:
             Level.DRIFT,
             f"vLLM still listens on {where}, though {in_words(vllm)} says {LOOPBACK}",
             evidence={"listeners": [str(one) for one in exposed]},
-            fix=(restart(vllm), wait_until_bound(look, vllm)),
+            fix=(wait,) if confined else (restart(vllm), wait),
         )
     if exposed:
         yield from check_clients(look, vllm)
     yield from check_others(look, vllm)
+
+
+def with_restart(look: Look, vllm: Vllm, wait: Wait) -> Finding | None:
+    """What of `harden.sandbox` is put in place before vLLM is restarted here, so that it is restarted once."""
+    if "vllm" not in chosen(look.answers, "sandbox"):
+        return None
+    # Most servers are asked for none of it, and do not wait for it to be loaded.
+    from ..harden import sandbox
+
+    return sandbox.with_restart(look, restarted(vllm, LOOPBACK), wait)
 
 
 def in_words(vllm: Vllm) -> str:

@@ -32,7 +32,7 @@ CHOICES = (
     Choice(
         True,
         "Recommended",
-        "limits, bans, confined services, a watch; installs fail2ban, restarts vLLM once more",
+        "limits, bans, confined services, a watch; installs fail2ban, restarts vLLM once",
     ),
 )
 

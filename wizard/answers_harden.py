@@ -129,5 +129,5 @@ class Harden(Section):
         json_schema_extra=UNIQUE,
     )
     metrics_port: Annotated[Port, Expected("a port from 1 to 65535")] = Field(
-        default=9180, description="where they are read: /caddy and /vllm"
+        default=9180, description="where they are read: /caddy and /vllm; of vllm.more: /vllm/PATH or /vllm/HOST"
     )

@@ -167,8 +167,14 @@ def render_metrics(look: Look, upstream: str) -> str:
     harden = look.answers.harden
     if not harden.metrics_from:
         return ""
+    services = [("/vllm", upstream), *((metrics_path(one), find_vllm(one.look).upstream) for one in further(look))]
     scrapers = " ".join((*LOOPBACK, *harden.metrics_from))
-    return render("metrics.caddy.j2", port=harden.metrics_port, scrapers=scrapers, upstream=upstream)
+    return render("metrics.caddy.j2", port=harden.metrics_port, scrapers=scrapers, services=services)
+
+
+def metrics_path(model: Model) -> str:
+    """Where its metrics are read: the first one's at /vllm, another's below, by its path or its name."""
+    return f"/vllm/{model.name}" if model.name else "/vllm"
 
 
 def _tls(look: Look) -> str:

@@ -14,10 +14,11 @@ from tests.unit.altered import SCRIPT, findings, with_answers, with_files, with_
 from tests.unit.test_plain import ENTER, walk
 from wizard import checked
 from wizard.answers import Vllm, dump, load
-from wizard.caddyfile import render_caddyfile, render_site
+from wizard.caddyfile import render_caddyfile, render_metrics, render_site
 from wizard.clients import checks, summarize, text
 from wizard.endpoint import base_url, endpoint_host, find_hosts
 from wizard.engine import Look, compose
+from wizard.harden import metrics
 from wizard.model import Action, Endpoint, Finding, Impact, Level, Report, Run, Served, Then, Wait, Write
 from wizard.models import Model, further, models
 from wizard.queries import show_units
@@ -135,6 +136,25 @@ def test_service_with_a_name_is_a_site_of_its_own_without_the_operators_addition
     imported = render_site(look, "127.0.0.1:8000", imported=True)
     hostnames = re.findall(r"hostnames (.*)", imported)
     assert hostnames[1] == "embed.example.com", "a log of an imported site is found by its hosts"
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "upstream"),
+    [(BY_PATH, "/vllm/embed", "127.0.0.1:8001"), (BY_NAME, "/vllm/embed.example.com", "127.0.0.1:8005")],
+)
+def test_metrics_of_each_service_are_at_its_path_or_name_for_scrapers_alone(
+    more: str, path: str, upstream: str
+) -> None:
+    scrapers = "harden: {metrics_from: [10.0.0.9]}"
+    look = look_with(f"{more}\n{scrapers}")
+    site = render_metrics(look, "127.0.0.1:8000")
+    handled = re.findall(r"^\t\thandle (\S+) \{\n\t\t\trewrite \* /metrics\n\t\t\treverse_proxy (\S+) ", site, re.M)
+    assert handled == [("/vllm", "127.0.0.1:8000"), (path, upstream)]
+    assert site.index("respond @stranger 403") < site.index("handle /caddy") and site.count("@stranger not") == 1
+    alone = render_metrics(look_with(scrapers), "127.0.0.1:8000")
+    assert [line for line in alone.splitlines() if line not in site.splitlines()] == []
+    assert f"http://…:9180/caddy, /vllm and {path}, for 10.0.0.9 alone" in next(metrics.check(look)).summary
+    assert render_metrics(look_with(more), "127.0.0.1:8000") == ""
 
 
 # ── preflight and bind ──

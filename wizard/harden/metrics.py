@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from ..caddy_service import SERVICE
-from ..caddyfile import is_imported
+from ..caddyfile import is_imported, metrics_path
 from ..engine import Look
 from ..model import Finding, Level
+from ..models import models
 
 
 def check(look: Look) -> Iterator[Finding]:
@@ -26,8 +27,11 @@ def check(look: Look) -> Iterator[Finding]:
             evidence={"port": port, "program": others[0].program},
         )
         return
-    summary = f"metrics at http://…:{port}/caddy and /vllm, for {', '.join(scrapers)} alone; they are not encrypted"
-    yield Finding("harden.metrics", Level.OK, summary, evidence={"port": port, "scrapers": list(scrapers)})
+    *paths, last = ["/caddy", *(metrics_path(one) for one in models(look))]
+    where = f"http://…:{port}{', '.join(paths)} and {last}"
+    summary = f"metrics at {where}, for {', '.join(scrapers)} alone; they are not encrypted"
+    evidence = {"port": port, "scrapers": list(scrapers), "paths": [*paths, last]}
+    yield Finding("harden.metrics", Level.OK, summary, evidence=evidence)
     if public := [one for one in scrapers if ip_network(one).is_global]:
         yield Finding(
             "harden.metrics_public",

@@ -92,6 +92,7 @@ def build_parser() -> Parser:
         "/v1 and the old one does not. It is shown nowhere; the report says how to read it.",
     )
     new.add_argument("--answers", metavar="F", help=f"{answers_help} (default: the saved ones, or none)")
+    new.add_argument("--unit", default="", metavar="UNIT", help="of vllm.more, whose key it is (default: vllm.unit)")
     new.add_argument("--yes", action="store_true", help="do not ask")
     new.add_argument("--json", action="store_true", help="one JSON document on standard output")
     backup = command("backup", "the answers, and the keys and certificates that clients trust, as one archive")
@@ -399,7 +400,11 @@ def key(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     progress = Progress(sys.stderr if options.json else sys.stdout)
     sure = commands.Sure(options.yes)
-    return with_report(options, words, lambda: replace_key(options.answers, sudo_uid(), sure, progress.tell, ask))
+
+    def make() -> Document:
+        return replace_key(options.answers, options.unit, sudo_uid(), sure, progress.tell, ask)
+
+    return with_report(options, words, make)
 
 
 def backup(options: argparse.Namespace, words: Sequence[str]) -> int:

@@ -121,7 +121,7 @@ def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
     """The steps walked, and where that went well the final test."""
     steps = steps_named(request["only"])
     if request["command"] == new_key.COMMAND:
-        steps = new_key.steps(proved=bool(request["proved"]))
+        steps = new_key.steps(proved=bool(request["proved"]), unit=str(request.get("unit", "")))
     results = walk(steps, view.look, book, request.get("reviewed"))
     rows: tuple[TestRow, ...] = ()
     failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)

@@ -17,7 +17,9 @@ def show_runs() -> int:
         if past.continued_by:
             state = f"cut off; completed by {past.continued_by}"
         elif past.ended is None:
-            command = {**{name: name for name in UNDOING}, "key": "key new"}.get(past.command, "apply")
+            command = {**{name: name for name in UNDOING}, "key": f"key new{past.unit and ' --unit '}{past.unit}"}.get(
+                past.command, "apply"
+            )
             state = "under way" if holder and holder.run == past.id else f"cut off: the next {command} completes it"
         else:
             state = f"exit code {past.exit_code}{', changed this server' if past.changed else ''}"

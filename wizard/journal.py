@@ -125,7 +125,8 @@ def _append(path: str, mode: int) -> IO[str]:
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run as its journal tells it. `ended` is None for one that was killed (or is under way)."""
+    """A run as its journal tells it. `ended` is None for one that was killed (or is under way). `unit` is whose key
+    it was to make, where that is not the first service's."""
 
     id: str
     command: str
@@ -136,6 +137,7 @@ class PastRun:
     started: bool = False
     rolled_back: bool = False
     continued_by: str | None = None
+    unit: str = ""
 
 
 def prepare(run: str, request: dict[str, Any], answers: bytes, plan: dict[str, Any]) -> None:
@@ -227,6 +229,7 @@ def _past_run(run: str) -> PastRun | None:
     try:
         request = json.loads((run_directory(run) / "request.json").read_bytes())
         past = PastRun(run, str(request.get("command")), float(request.get("began", 0)), None, None, False)
+        past = replace(past, unit=str(request.get("unit") or ""))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
     events, _ = read_events(run)
@@ -256,7 +259,8 @@ def what_completes(unfinished: PastRun) -> str:
     if unfinished.command in UNDOING:
         return f"{unfinished.command} completes it, and apply sets this server up again"
     if unfinished.command == "key":
-        return "`key new` completes it, with another key"
+        more = f" --unit {unfinished.unit}" if unfinished.unit else ""
+        return f"`key new{more}` completes it, with another key"
     return "apply completes its work"
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.servers import scenario
 from tests.servers.scenario import Scenario
 from tests.unit.altered import ENV, SCRIPT, UNIT, exposed, with_files, with_listeners, with_unit
 from wizard import journal, new_key, rollback
 from wizard.book import owned_after, owned_before
-from wizard.engine import Look, StepResult, walk
+from wizard.engine import Look, StepResult, compose, walk
 from wizard.mask import DOTS
-from wizard.model import Level, Run, Secret, SetupError, Status, Wait, Write
+from wizard.model import Action, Finding, Level, Remove, Run, Secret, SetupError, Status, Wait, Write
+from wizard.models import models
 from wizard.overlay import Overlay
 from wizard.owned import Owned
 from wizard.parse.environment import parse_environment, with_value
 from wizard.rollback import read_done
 from wizard.server import FileState, Response
+from wizard.vllm import find_vllm
 
 NAME, NEW = "VLLM_API_KEY", "sk-" + "0a1b2c3d" * 8
 OLD = "sk-of-the-test/0a1B2c3D4e5F6g7H8i9J=="
@@ -202,6 +205,100 @@ def test_it_is_done_only_where_the_new_key_opens_and_the_old_one_does_not(
     found = taken(server)
     assert found.done is done
     assert NEW not in found.words and OLD not in found.words
+
+
+# ── several services ──
+
+EMBED, EMBED_ENV = "vllm-embed.service", "/etc/vllm/embed.env"
+FIRST = "vllm.service"
+
+
+def two(*, shared: bool = False) -> Scenario:
+    server = scenario.load("several-services")
+    return with_unit(server, EMBED, EnvironmentFiles=f"{ENV} (ignore_errors=no)") if shared else server
+
+
+def told(actions: Sequence[Action]) -> list[str]:
+    return [
+        one.path if isinstance(one, Write) else one.argv[-1] if isinstance(one, Run) else "wait"
+        for one in actions
+        if not isinstance(one, Remove)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("unit", "shared", "done", "kept"),
+    [
+        ("", False, [ENV, FIRST, "wait"], [EMBED]),
+        (EMBED, False, [EMBED_ENV, EMBED, "wait"], [FIRST]),
+        ("", True, [ENV, FIRST, "wait", EMBED, "wait"], []),
+        (EMBED, True, [ENV, EMBED, "wait", FIRST, "wait"], []),
+    ],
+)
+def test_every_service_that_takes_the_key_from_the_file_takes_it_up_and_no_other(
+    unit: str, shared: bool, done: list[str], kept: list[str]
+) -> None:
+    look, _ = two(shared=shared).overlaid()
+    (result,) = walk(new_key.steps(proved=False, unit=unit), look)
+    assert result.status is Status.CHANGED, result
+    assert told(result.actions) == done
+    assert [one.evidence["unit"] for one in result.seen if one.key == new_key.KEPT] == kept
+    (said,) = new_key.for_clients(result.after)
+    assert ("clients of vllm.service and vllm-embed.service need" in said) is shared
+    (made,) = (one for one in result.after if one.key == new_key.MADE)
+    assert made.evidence["units"] == ([FIRST, EMBED] if shared else [unit or FIRST])
+
+
+def test_second_service_that_fails_with_the_key_gives_both_the_old_one_back() -> None:
+    _, result, _ = walked(two(shared=True))
+    first, second = (one for one in result.actions if isinstance(one, Wait))
+    assert told(compose([Finding("a.b", Level.DRIFT, "", fix=first.otherwise)])) == [ENV, FIRST]
+    back = compose([Finding("a.b", Level.DRIFT, "", fix=second.otherwise)])
+    assert told(back) == [ENV, FIRST, "wait", EMBED]
+    assert result.actions[3].otherwise == second.otherwise, "also where its restart fails"
+
+
+TAKES = {
+    "the same file": ("", ENV, True),
+    "another one": ("", EMBED_ENV, False),
+    "the same and a later one with a key": ("", f"{ENV}\n{EMBED_ENV}", False),
+    "the same after another with a key": ("", f"{EMBED_ENV}\n{ENV}", True),
+    "the same, and an argument": ("--api-key sk-other", ENV, False),
+    "the same, and does not run": ("stopped", ENV, False),
+}
+
+
+@pytest.mark.parametrize("case", TAKES)
+def test_service_takes_a_key_from_a_file_where_nothing_later_sets_another(case: str) -> None:
+    words, environment_files, takes = TAKES[case]
+    shown = "\n".join(f"{path} (ignore_errors=no)" for path in environment_files.split("\n"))
+    server = with_unit(two(), EMBED, EnvironmentFiles=shown)
+    if words == "stopped":
+        server = with_unit(server, EMBED, ActiveState="inactive", SubState="dead")
+    elif words:
+        script = server.description.files["/opt/vllm/start-embed.sh"]
+        assert script is not None
+        changed = script.text.replace("vllm serve org/embed", f"vllm serve org/embed {words}")
+        server = with_files(server, {"/opt/vllm/start-embed.sh": changed})
+    (_, second) = models(server.look())
+    assert new_key.takes_from(find_vllm(second.look), ENV) is takes
+
+
+def test_unit_that_no_answer_names_is_refused_with_those_that_are_there() -> None:
+    answers = two().look().answers
+    assert [new_key._served(unit, answers) for unit in ("", FIRST, "vllm", EMBED, "vllm-embed")] == [
+        *("", "", "", EMBED, EMBED)
+    ]
+    with pytest.raises(
+        SetupError, match=r"^b\.service is no service of the answers: vllm\.service, vllm-embed\.service$"
+    ):
+        new_key._served("b", answers)
+
+
+def test_key_of_another_unit_that_was_cut_off_is_not_taken_for_completed() -> None:
+    cut_off = replace(past("1", "key"), unit=EMBED)
+    assert journal.what_completes(cut_off) == f"`key new --unit {EMBED}` completes it, with another key"
+    assert journal.what_completes(past("1", "key")) == "`key new` completes it, with another key"
 
 
 def past(run: str, command: str) -> journal.PastRun:

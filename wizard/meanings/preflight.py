@@ -53,6 +53,10 @@ MEANINGS = {
         "`key new`: vLLM gets an API key that is made here, in its env file, and is restarted; then the new one opens "
         "/v1, and the old one does not. Where vLLM fails with it, the file is put back.",
     ),
+    "preflight.key_kept": Meaning(
+        "`key new`: another service of the answers, whose key stands in another file, keeps it. `--unit` names the one "
+        "whose key is to be replaced; those that take theirs from the same file get the new one together.",
+    ),
     "preflight.key_place": Meaning(
         "`key new`: the key comes from a place where this program does not replace it: the unit's `Environment=`, the "
         "launch script, an option of the command line; or vLLM does not run, so that nothing could be proved.",

@@ -10,8 +10,10 @@ import pytest
 from tests.lab import Acme, Lab, Server, ServerSpec
 from tests.lab.operator import Operator, began, changes_of, findings, in_words, rows, troubles
 from tests.lab.site import DOMAIN, Site
-from tests.lab.space import Deadline
+from tests.lab.space import OUTSIDE, Deadline
 from tests.lab.spec import CANARY, VLLM_SERVICE, File, more_vllm
+from tests.lab.test_harden_confine import DROP_IN, status_of
+from tests.lab.test_harden_watch import FURTHER
 from tests.lab.test_uninstall import left
 
 pytestmark = pytest.mark.lab
@@ -20,6 +22,11 @@ FIRST_KEY, OTHER_KEY = CANARY, "sk-embed/9Zx+another/key=="
 SCRIPT, EMBED_SCRIPT = "/opt/vllm/start-vllm.sh", "/opt/vllm/start-embed.sh"
 EMBED = "vllm-embed.service"
 MORE = {"unit": EMBED, "path": "embed"}
+UNITS = ("vllm.service", EMBED)
+ENV, EMBED_ENV = "/etc/vllm/vllm.env", "/etc/vllm/embed.env"
+# Works with the operator's own key alone.
+PARTICULAR = b'[[ "$VLLM_API_KEY" == sk-lab* ]] || { echo "no such key" >&2; exit 1; }\n'
+HARDEN = {"sandbox": ["vllm"], "metrics_from": [OUTSIDE]}
 
 
 def start_second(server: Server) -> None:
@@ -62,6 +69,12 @@ class Client:
         status, said = self.ask(f"{base}/models", key)
         return [one["id"] for one in json.loads(said)["data"]] if status == "200" else [status]
 
+    def scrape(self, path: str, *words: str) -> tuple[str, str]:
+        """Status and body of a scrape, by the machine outside."""
+        argv = ["curl", "-s", "-m", "2", "-w", "\n%{http_code}", f"http://{self.server.address}:9180{path}"]
+        said, _, status = self.outside.run([*argv, *words], check=False).stdout.rpartition("\n")
+        return status, said
+
     def ports(self, *ports: int) -> dict[int, str]:
         return {port: self.outside.tcp(self.server.address, port, 0.5) for port in ports}
 
@@ -97,11 +110,13 @@ def test_two_services_are_closed_and_each_served_under_its_own_address(operator:
     assert f"vllm: {{more: [{{unit: {EMBED}, path: embed}}]}}" in told
     assert not [one for one in in_words(changes_of(alone)) if EMBED in one]
 
-    operator.answer(vllm={"more": [MORE]})
+    operator.answer(vllm={"more": [MORE]}, harden=HARDEN)
     planned = operator.plan()
     document = operator.apply()
     assert (document["exit_code"], troubles(document)) == (0, [])
     assert in_words(changes_of(document)) == in_words(changes_of(planned))
+    for unit in UNITS:
+        assert (starts(server, unit), is_confined(server, unit)) == (2, True), "bound and confined by one restart"
     address = server.address
     assert document["endpoint"]["more"] == [{"base_url": f"https://{address}/embed/v1", "model": "embed"}]
     proved = rows(document)
@@ -123,6 +138,9 @@ def test_two_services_are_closed_and_each_served_under_its_own_address(operator:
     came = re.findall(r'"[A-Z]+ (\S+) HTTP', server.run(["journalctl", "-u", EMBED, "-o", "cat"]).stdout)
     assert {path for path in came if not path.startswith("/v1/")} == {"/version"}, "which preflight asks on loopback"
 
+    assert_metrics(client)
+    assert_key_of_one(operator, client)
+
     again = operator.apply()
     assert (again["exit_code"], again["changed"], changes_of(again)) == (0, False, [])
 
@@ -135,15 +153,18 @@ def test_two_services_are_closed_and_each_served_under_its_own_address(operator:
     assert (document["exit_code"], troubles(document)) == (0, [])
     assert [one for one in in_words(changes_of(document)) if "restart" in one] == [f"run systemctl restart {EMBED}"]
 
-    operator.answer()
+    operator.answer(harden=HARDEN)
     document = operator.apply()
     assert (document["exit_code"], troubles(document)) == (0, [])
+    assert [is_confined(server, unit) for unit in UNITS] == [True, False], "one that is dropped is free again"
+    assert operator.file(DROP_IN.format(EMBED)) is None
+    assert client.scrape("/vllm/embed")[0] == "404"
     assert "more" not in document["endpoint"]
     assert "for programs on this server alone" in findings(document, "info")["preflight.other_vllm"]
     assert client.ask("/embed/v1/models", OTHER_KEY)[0] == "404"
     assert client.ports(8001) == {8001: "filtered"}
 
-    operator.answer(vllm={"more": [MORE]})
+    operator.answer(vllm={"more": [MORE]}, harden=HARDEN)
     assert operator.apply()["exit_code"] == 0
     said = operator.say("uninstall --plan").stdout
     assert [one for one in ("vllm.service", EMBED) if f"systemctl restart {one}" not in said] == []
@@ -151,6 +172,87 @@ def test_two_services_are_closed_and_each_served_under_its_own_address(operator:
     assert (document["exit_code"], document["warnings"]) == (0, [])
     assert left(before, server) == []
     assert client.ports(8000, 8001) == {8000: "open", 8001: "open"}
+    assert [is_confined(server, unit) for unit in UNITS] == [False, False]
+
+
+def starts(server: Server, unit: str) -> int:
+    """How often vLLM has begun to load its model."""
+    said = server.run(["journalctl", "-q", "-u", unit, "-o", "cat"]).stdout
+    return said.count("vLLM API server version")
+
+
+def is_confined(server: Server, unit: str) -> bool:
+    """Of its process, and of what its next start will be like."""
+    path = DROP_IN.format(unit)
+    shown = server.run(["systemctl", "show", "-P", "DropInPaths", unit]).stdout
+    no_new_rights = status_of(server, unit)["NoNewPrivs"] == "1"
+    assert no_new_rights == (path in shown) == (server.run(["test", "-e", path], check=False).code == 0)
+    return no_new_rights
+
+
+def assert_metrics(client: Client) -> None:
+    """Each service's own, at the port for scrapers alone."""
+    client.outside.run(["ip", "addr", "add", f"{FURTHER}/16", "dev", "eth0"], check=False)
+    found = {path: client.scrape(path) for path in ("/vllm", "/vllm/embed", "/vllm/other", "/embed/metrics")}
+    assert [status for status, _ in found.values()] == ["200", "200", "404", "404"]
+    assert ['model_name="embed"' in said for _, said in found.values()][:2] == [False, True]
+    assert client.scrape("/vllm/embed", "--interface", FURTHER)[0] == "000", "the firewall lets others nowhere near"
+
+
+def assert_key_of_one(operator: Operator, client: Client) -> None:
+    """`key new --unit`: the first has no part in it. Both are left with the keys that they had."""
+    server = operator.server
+    kept, count = {path: server.get(path) for path in (ENV, EMBED_ENV)}, starts(server, "vllm.service")
+    document = operator.ask(f"key new --unit {EMBED} --yes")
+    assert (document["exit_code"], set(rows(document).values())) == (0, {True}), troubles(document)
+    assert "vllm.service keeps its own API key" in findings(document, "info")["preflight.key_kept"]
+    new = key_in(server, EMBED_ENV)
+    assert (server.get(ENV), starts(server, "vllm.service")) == (kept[ENV], count)
+    assert [client.models("/embed/v1", key) for key in (OTHER_KEY, new)] == [["401"], ["embed"]]
+    assert client.models("/v1", FIRST_KEY) == ["phi-4-mini"]
+    server.put(EMBED_ENV, kept[EMBED_ENV], 0o600)
+    start_second(server)
+
+
+def test_key_that_two_services_share_is_replaced_for_both_or_for_none(operator: Operator) -> None:
+    server, unit = operator.server, f"/etc/systemd/system/{EMBED}"
+    server.put(unit, server.get(unit).replace(EMBED_ENV.encode(), ENV.encode()))
+    server.put(EMBED_SCRIPT, server.get(EMBED_SCRIPT).replace(b"exec vllm", PARTICULAR + b"exec vllm"), 0o755)
+    server.run(["systemctl", "daemon-reload"])
+    start_second(server)
+    answers = "--answers answers.yaml"
+    operator.answer(vllm={"more": [MORE]})
+    refused = operator.say(f"key new --unit nobody {answers} --yes")
+    assert (refused.code, "nobody.service is no service of the answers" in refused.stderr) == (2, True), refused
+
+    def heard(key: str) -> list[str]:
+        """What both say to this key, on loopback."""
+        ask = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", f"Authorization: Bearer {key}"]
+        return [server.run([*ask, f"http://127.0.0.1:{port}/v1/models"], check=False).stdout for port in (8000, 8001)]
+
+    before = server.get(ENV)
+    document = operator.ask(f"key new {answers} --yes")
+    assert document["exit_code"] == 1
+    assert any(f"{EMBED} fails with the new key" in one for one in troubles(document)), document
+    assert server.get(ENV) == before
+    until = Deadline("both to answer with the old key again", 30)
+    while heard(FIRST_KEY) != ["200", "200"]:
+        until.tick(0.2)
+
+    server.put(EMBED_SCRIPT, server.get(EMBED_SCRIPT).replace(PARTICULAR, b""), 0o755)
+    document = operator.ask(f"key new --unit {EMBED} {answers} --yes")
+    assert (document["exit_code"], troubles(document)[1:]) == (0, [])
+    assert [one for one in in_words(changes_of(document)) if "restart" in one] == [
+        f"run systemctl restart {one}" for one in reversed(UNITS)
+    ]
+    assert any(f"clients of vllm.service and {EMBED} need the new API key" in one for one in document["warnings"])
+    assert [heard(key) for key in (FIRST_KEY, key_in(server, ENV))] == [["401", "401"], ["200", "200"]]
+
+
+def key_in(server: Server, path: str) -> str:
+    found = re.search(r"^VLLM_API_KEY=(.+)$", server.get(path).decode(), re.M)
+    assert found is not None
+    return found[1]
 
 
 OTHER_NAME = "embed.example.test"
@@ -174,9 +276,10 @@ def site(lab: Lab, acme: Acme, attend: Any) -> Iterator[Site]:
 
 
 def answer(site: Site, **tls: str) -> None:
-    """The site's answers, with the second service under a name of its own."""
+    """The site's answers, with the second service under a name of its own, and both confined."""
     known = json.loads(site.server.get("/home/operator/answers.yaml"))["tls"]
-    site.operator.answer(tls={**known, **tls}, vllm={"more": [{"unit": EMBED, "host": OTHER_NAME}]})
+    more = {"more": [{"unit": EMBED, "host": OTHER_NAME}]}
+    site.operator.answer(tls={**known, **tls}, vllm=more, harden={"sandbox": ["vllm"]})
 
 
 def loopback(site: Site) -> list[bool]:
@@ -204,6 +307,9 @@ def test_service_with_a_name_of_its_own_needs_a_certificate_for_it(site: Site) -
     assert any(f"{EMBED}: " in one or EMBED in one for one in troubles(document))
     assert loopback(site) == [True, False], "its unit is put back, and it runs as before; the first is not concerned"
     assert b"--host 0.0.0.0" in server.get(f"/etc/systemd/system/{EMBED}")
+    assert [is_confined(server, unit) for unit in UNITS] == [True, False]
+    assert "does not come up so confined" in " ".join(troubles(document)), "that was tried without, too"
+    assert starts(server, "vllm.service") == 2
 
     server.put(OWN_SETTINGS, b'{"load_seconds": 1}')
     with operator.start() as typed:
@@ -213,7 +319,7 @@ def test_service_with_a_name_of_its_own_needs_a_certificate_for_it(site: Site) -
     operator.wait_until_idle()
     document = operator.apply()
     assert (document["exit_code"], troubles(document)) == (0, [])
-    assert loopback(site) == [True, True]
+    assert loopback(site) == [is_confined(server, unit) for unit in UNITS] == [True, True]
     proved = rows(document)
     assert {f"{one}.{OTHER_NAME}" for one in ("tls.handshake", "tls.trusted", "api.models", "http.redirect")} <= set(
         proved
@@ -236,6 +342,7 @@ def test_service_with_a_name_of_its_own_needs_a_certificate_for_it(site: Site) -
 
     document = operator.ask("uninstall --yes --keep-bind")
     assert (document["exit_code"], loopback(site)) == (0, [True, True])
+    assert [is_confined(server, unit) for unit in UNITS] == [False, False]
     assert Client(operator, DOMAIN, root).ports(8000, 8001, 443) != {8000: "open", 8001: "open", 443: "open"}
 
 

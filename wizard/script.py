@@ -19,6 +19,7 @@ from . import __version__, paths
 from .answers import dump
 from .apt import LOCK_WAIT_S
 from .engine import Look, NoWatcher, Step, StepResult, compose
+from .harden.sandbox import FILE as CONFINES
 from .mask import Mask, strip_control
 from .model import Action, Change, Finding, Impact, Level, Remove, Run, SetupError, Wait, Write
 from .parse.apt import LOCK_WORDS
@@ -65,7 +66,8 @@ def write_script(look: Look, results: Sequence[StepResult], notes: Notes, base_u
             "complete it first: sudo vllm-https-setup apply",
         )
     writer = Writer(look)
-    body = "\n".join([*writer.expectations(notes), *writer.steps(results, notes), *writer.saved_answers()])
+    parts = [writer.expectations(notes), writer.hidden(notes), writer.steps(results, notes), writer.saved_answers()]
+    body = "\n".join(line for part in parts for line in part)
     host = next(iter(look.server.host_names()), "")
     script = render(
         "export.sh.j2",
@@ -99,7 +101,7 @@ def _closing(writer: Writer, base_url: str) -> Iterator[str]:
     if not writer.uses:
         yield "say 'nothing to do: all is as it should be'"
         return
-    if "firewall_confirmed" in writer.uses:
+    if "firewall_confirmed" in writer.uses and "confine" not in writer.uses:
         yield f"rmdir {paths.STATE} 2>/dev/null || true"
     yield f"say {shlex.quote(f'done: {base_url}')}"
     yield "doing='the end'"
@@ -227,6 +229,18 @@ class Writer:
             )
         for path, digests in known.items():
             yield command(["still", path, *dict.fromkeys(digests)])
+
+    def hidden(self, notes: Notes) -> Iterator[str]:
+        """What confines a service hides our records from it, and by that a look knows that it counts: they must be
+        there when the service starts."""
+        planned = (one.action for step in notes.planned.values() for one in step)
+        if any(isinstance(one, Write) and one.path.endswith(f".d/{CONFINES}") for one in planned):
+            self.uses.add("confine")
+            yield ""
+            yield from comment(
+                f"Services that are confined do not see {paths.STATE}: by that they are known.", self._mask
+            )
+            yield command(["install", "-d", "-m", "0755", paths.STATE])
 
     def steps(self, results: Sequence[StepResult], notes: Notes) -> Iterator[str]:
         for result in results:

@@ -15,6 +15,7 @@ from tests.lab.killing import kill_at
 from tests.lab.machine import Result
 from tests.lab.operator import ANSWERS, Operator, began, changes_of, findings, in_words, troubles
 from tests.lab.site import CHAIN, DOMAIN, KEY, Site, proof
+from tests.lab.test_export import export, run_script
 
 pytestmark = pytest.mark.lab
 
@@ -236,3 +237,33 @@ def test_vllm_that_cannot_work_confined_is_put_back_and_undone_is_as_before(atte
     assert left.stdout == ""
     for unit in (CADDY, VLLM):
         assert status_of(server, unit)["NoNewPrivs"] == "0"
+
+
+def begun(server: Server) -> int:
+    """How often vLLM has begun to load its model."""
+    return server.run(["journalctl", "-q", "-u", VLLM, "-o", "cat"]).stdout.count("vLLM API server version")
+
+
+def test_vllm_is_bound_and_confined_by_one_restart_wherever_the_run_is_killed(attend: Attend) -> None:
+    operator = attend(ServerSpec(guide_packages=True))
+    server = operator.server
+    operator.answer(harden={"sandbox": ["vllm"]})
+    for words in ("daemon-reload", "systemctl restart vllm"):
+        kill_at(operator, began(words))
+    document = operator.apply()
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    assert (begun(server), status_of(server, VLLM)["NoNewPrivs"]) == (2, "1")
+    assert operator.ask("uninstall --yes --keep-bind")["exit_code"] == 0
+    assert (begun(server), status_of(server, VLLM)["NoNewPrivs"]) == (3, "0")
+    assert "127.0.0.1:8000" in server.run(["ss", "-Hltn"]).stdout
+
+
+def test_exported_script_binds_and_confines_vllm_by_one_restart_too(attend: Attend) -> None:
+    operator = attend(ServerSpec(guide_packages=True))
+    server = operator.server
+    operator.answer(harden={"sandbox": ["vllm"]})
+    export(operator)
+    result = run_script(server)
+    assert result.code == 0, result
+    assert (begun(server), status_of(server, VLLM)["NoNewPrivs"]) == (2, "1")
+    assert changes_of(operator.plan()) == []

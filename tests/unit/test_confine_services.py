@@ -235,6 +235,7 @@ def test_exported_script_puts_back_the_one_thing_and_then_the_other() -> None:
     results = walk(STEPS, replace(look, server=Overlay(look.server)), notes)
     text = write_script(look, results, notes, "", "now")
     subprocess.run([SHELLCHECK, "-s", "sh", "-"], input=text.encode(), check=True)
+    assert text.index("install -d -m 0755 /var/lib/vllm-https-setup") < text.index("restart vllm")
     back = text[text.rindex("\nback_") : text.rindex("\nawait ")]
     in_order = [back.index(words) for words in (f"rm -f -- {FIRST}", "restart vllm", f"put_back {SCRIPT}", "await ")]
     assert in_order == sorted(in_order)

@@ -56,14 +56,13 @@ LEFT_OUT = {
     "test_export": ("[acme]", "[typed]"),
     "test_plan": ("[fresh]", "[vLLM stopped]"),
     "test_suites": ("[trixie-custom]",),
-    "test_harden_bans": ("[turned off]", "[uninstalled]", "_is_refused_and_others_are_served"),
+    "test_harden_bans": ("[turned off]", "[uninstalled]"),
     "test_key": ("_a_run_that_is_killed_is_completed",),
     "test_models": ("needs_a_certificate_for_it", "_is_replaced_for_both_or_for_none"),
     "test_harden_confine": (
         *("test_other_modes_and_http3_go_on_confined", "_and_undone_is_as_before"),
         *("_by_one_restart_wherever_the_run_is_killed", "_by_one_restart_too"),
     ),
-    "test_scan": ("test_tls_is_graded_and_has_no_weakness[trixie]",),
     "test_recovery": ("[acme]", "[custom]"),
     "test_install": ("[echo 'import no_such_library' >>wizard/steps/tls.py-no_such_library]", "[INT]"),
 }

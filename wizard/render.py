@@ -53,5 +53,5 @@ def remember(kept: str | None) -> None:
 
 
 def keep() -> str:
-    """All texts that this process has needed, to be given to `remember`."""
-    return json.dumps(_used, sort_keys=True)
+    """All texts that this process has needed, to be given to `remember`; the same again where they are known ones."""
+    return json.dumps(_known if _used.keys() <= _known.keys() else _used, sort_keys=True)

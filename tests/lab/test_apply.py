@@ -125,6 +125,25 @@ def test_clients_that_trust_the_root_get_in_with_the_key_alone(secured: Operator
     assert curl(secured, server.address, "/v1/models", key=True, trusted=False)[0] == 0
 
 
+def test_no_answer_names_the_program_that_gave_it_and_each_of_the_site_says_what_browsers_may_do(
+    secured: Operator,
+) -> None:
+    """vLLM's own, those that Caddy makes of an error, and the one to a foreign host."""
+    header = f'header = "Authorization: Bearer {CANARY}"\n'
+    url = f"https://{secured.server.address}"
+    for path, words, code in (
+        ("/v1/models", (), 200),
+        ("/v1/models", ("-H", "Authorization: none"), 401),
+        ("/docs", (), 404),
+        ("/v1/models", ("-H", "Host: elsewhere.test"), 404),
+    ):
+        said = secured.lab.outside.run(["curl", "-sk", "-K", "-", "-i", *words, url + path], stdin=header.encode())
+        head = said.stdout.partition("\r\n\r\n")[0].lower()
+        assert head.split()[1] == str(code), head
+        assert "\nserver:" not in head, head
+        assert ("x-content-type-options: nosniff" in head) is ("elsewhere" not in str(words)), head
+
+
 @pytest.mark.parametrize("path", ["/", "/health", "/metrics", "/docs", "/openapi.json", "/invocations", "/v1/../docs"])
 def test_nothing_but_v1_is_served(secured: Operator, path: str) -> None:
     code, body = curl(secured, secured.server.address, path, key=True)

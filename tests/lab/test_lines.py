@@ -61,8 +61,8 @@ def packets_dropped(operator: Operator) -> Iterator[None]:
 
 
 def kill_sudo(typed: Typed, operator: Operator, command: str) -> None:
-    pids = operator.server.run(["pgrep", "-x", "sudo"]).stdout.split()
-    operator.server.run(["kill", "-KILL", *pids])
+    # Of its two processes the one may be gone with the other.
+    operator.server.run(["pkill", "-KILL", "-x", "sudo"])
 
 
 def hang_up(typed: Typed, operator: Operator, command: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ ON = "harden: {sandbox: [vllm]}"
 FIRST, SECOND = (sandbox.drop_in_of(unit).path for unit in ("vllm.service", EMBED))
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 STEPS = (bind.STEP, harden.STEP)
-OUTSIDE = {f"/proc/{pid}/mountinfo": FileState("file", b"30 20 0:26 / / rw\n") for pid in (42, 70)}
+OUTSIDE = FileState("file", b"30 20 0:26 / / rw\n")
 RELOAD = ("systemctl", "daemon-reload")
 
 
@@ -60,11 +61,13 @@ def in_unit() -> Scenario:
 def quiet(server: Scenario, owned: Owned | None = None) -> Look:
     """A look at a server on which nothing else is there, and every other command fails."""
     about = server.description
+    pids = {pid for said in about.commands.values() for pid in re.findall(r"^MainPID=([1-9]\d*)$", said.out, re.M)}
+    outside = {f"/proc/{pid}/mountinfo": OUTSIDE for pid in pids}
     machine = DescribedMachine(
         replace(
             about,
             commands=Absent(about.commands, Output(1)),  # type: ignore[arg-type]
-            files=Absent({**about.files, **OUTSIDE}, None),
+            files=Absent({**about.files, **outside}, None),
             directories=Absent(about.directories, ()),
         )
     )

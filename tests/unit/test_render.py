@@ -48,12 +48,17 @@ def test_kept_text_is_taken_for_the_same_template_and_values_alone(
     render._environment.cache_clear()
 
 
-def test_what_is_no_longer_needed_is_kept_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_changes_with_a_new_text_alone_and_loses_then_what_nobody_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for limit_s in (60, 61):
+        render.render(TEMPLATE, program=PROGRAM, limit_s=limit_s)
+    before = render.keep()
+    as_a_new_process(before, monkeypatch)
     render.render(TEMPLATE, program=PROGRAM, limit_s=60)
-    render.render(TEMPLATE, program=PROGRAM, limit_s=61)
-    as_a_new_process(render.keep(), monkeypatch)
-    render.render(TEMPLATE, program=PROGRAM, limit_s=60)
-    assert len(json.loads(render.keep())) == 1
+    assert render.keep() == before, "a rerun writes nothing"
+    render.render(TEMPLATE, program=PROGRAM, limit_s=62)
+    assert len(json.loads(render.keep())) == 2
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", "null", "1", '{"a": 1}'])

@@ -333,10 +333,10 @@ def _perform_each(
 ) -> tuple[tuple[Change, ...], str]:
     """The actions done one after the other, as they are shown; and what went wrong, or "", with what was done then."""
     changes: list[Change] = []
-    for action in actions:
+    for done, action in enumerate(actions):
         if watcher.is_stop_asked():
-            left = len(actions) - len(changes)
-            return tuple(changes), f"stopped as asked; {len(changes)} of this step's actions were done, {left} were not"
+            left = len(actions) - done
+            return tuple(changes), f"stopped as asked; {done} of this step's actions were done, {left} were not"
         change, problem, late = _perform(step, action, look, watcher)
         changes.extend([change] if change else [])
         if problem:

@@ -315,6 +315,13 @@ def test_stop_ends_after_the_current_action_and_says_what_is_left(look: Look, ov
     assert watcher.ended == [Status.FAILED]
 
 
+def test_stop_counts_the_actions_of_the_plan_and_not_what_made_up_for_one(look: Look) -> None:
+    server, inspect = trying("it answers")
+    (result,) = walk([step("a", inspect)], replace(look, server=server), StopAfter(3))
+    assert len(result.changes) == 5
+    assert "3 of this step's actions were done, 1 were not" in result.problem
+
+
 def test_proving_step_is_not_walked(look: Look) -> None:
     def prove(look: Look) -> Iterator[TestRow]:
         yield TestRow("a.row", True, "", 0)

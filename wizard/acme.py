@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from . import eab
 from .acme_words import translate
-from .caddy_service import SERVICE, loaded, wanted_admin
+from .caddy_service import loaded, wanted_admin
 from .engine import Look
 from .model import Action, FileIs, Finding, Impact, Level, Probe, Run, Wait
 from .parse.caddy_admin import DEFAULT_ADMIN, UNIX
+from .paths import CADDY_SERVICE
 from .server import Response, Server
 
 STORAGE = "/var/lib/caddy/.local/share/caddy/certificates"
@@ -224,7 +225,7 @@ class Issuance:
         if not_after(self._look) is not None:
             return Probe(True, "the CA has issued it")
         # Whole seconds, rounded down: a refusal comes within the second, and the next one would be another attempt.
-        argv = ("journalctl", "--no-pager", "-q", "-o", "cat", "-u", SERVICE, f"--since=@{int(self._since)}")
+        argv = ("journalctl", "--no-pager", "-q", "-o", "cat", "-u", CADDY_SERVICE, f"--since=@{int(self._since)}")
         return read_progress(server.query(argv).out, self._look.answers.tls.domain or "", self._since)
 
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from .caddy_service import SERVICE
 from .drop_in import DropIn, without_directory
 from .engine import Look
 from .hardening import chosen
 from .model import Finding, Level
-from .paths import ADMIN_SOCKET
+from .paths import ADMIN_SOCKET, CADDY_SERVICE
 from .render import render
 
-DROP_IN = DropIn(SERVICE, "vllm-https-admin.conf")
+DROP_IN = DropIn(CADDY_SERVICE, "vllm-https-admin.conf")
 
 
 def check_directory(look: Look) -> Iterator[Finding]:

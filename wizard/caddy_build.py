@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .caddy_version import lacking
 from .engine import Look
 from .model import Finding, Level
-from .paths import CADDY_SERVICE as SERVICE
+from .paths import CADDY_SERVICE
 from .server import Package
 
 PROGRAM = "/usr/bin/caddy"
@@ -33,7 +33,7 @@ class Build:
 
 
 def find_build(look: Look, caddy: Package) -> Build:
-    unit = look.server.units(SERVICE)[SERVICE]
+    unit = look.server.units(CADDY_SERVICE)[CADDY_SERVICE]
     runs = _PATH.search(unit.properties.get("ExecStart", ""))
     diverted = caddy.installed and _is_diverted(look)
     return Build(runs[1] if runs else "", unit.properties.get("FragmentPath", ""), diverted)
@@ -56,10 +56,11 @@ def check_own_build(look: Look, build: Build) -> Iterator[Finding]:
     named = f"caddy.service runs {program}{f' {version}' if version else ''}"
     why = "by dpkg-divert it is not the package's" if build.diverted else "which is not the package's"
     back = (
-        f"sudo mv {PROGRAM} /root/; sudo dpkg-divert --rename --remove {PROGRAM}; sudo systemctl restart {SERVICE}"
+        f"sudo mv {PROGRAM} /root/; sudo dpkg-divert --rename --remove {PROGRAM}; "
+        f"sudo systemctl restart {CADDY_SERVICE}"
         if build.diverted
-        else f"systemctl cat {SERVICE}; take out the lines that name {program}; sudo systemctl daemon-reload; "
-        f"sudo systemctl restart {SERVICE}"
+        else f"systemctl cat {CADDY_SERVICE}; take out the lines that name {program}; sudo systemctl daemon-reload; "
+        f"sudo systemctl restart {CADDY_SERVICE}"
     )
     if look.answers.harden.requests_per_minute:
         # The package's would not start with a Caddyfile that limits requests.
@@ -92,8 +93,8 @@ def check_without_package(build: Build) -> Finding:
     return Finding(
         KEY,
         Level.BLOCKED,
-        f"there is a Caddy that no package brought: {program or 'unknown'}, run by {file or SERVICE}",
-        f"to have the package take its place: sudo systemctl disable --now {SERVICE}; "
+        f"there is a Caddy that no package brought: {program or 'unknown'}, run by {file or CADDY_SERVICE}",
+        f"to have the package take its place: sudo systemctl disable --now {CADDY_SERVICE}; "
         f"sudo mv {file or '/etc/systemd/system/caddy.service'} {program or '/usr/local/bin/caddy'} /root/; "
         "sudo systemctl daemon-reload; then run this again (/etc/caddy stays)",
         {"unit": file, "program": program},

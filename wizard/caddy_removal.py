@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .apt import CADDY, installed_by
-from .caddy_service import SERVICE
 from .caddy_source import KEYRING, LIST
 from .caddyfile import ADDITIONS, CERTIFICATE, CERTIFICATES, KEY, is_packaged
 from .engine import Look
-from .paths import CADDYFILE, SITE_FILE
+from .paths import CADDY_SERVICE, CADDYFILE, SITE_FILE
 
 DIRECTORY = "/etc/caddy"
 OURS = {CADDYFILE, CERTIFICATES, SITE_FILE, ADDITIONS}
@@ -36,7 +35,7 @@ class CaddyRemoval:
         if CADDY in installed_by(argv):
             return self.goes
         # The service of a package that goes is stopped and disabled by the package itself.
-        return SERVICE not in argv or not (self.goes or self.serves)
+        return CADDY_SERVICE not in argv or not (self.goes or self.serves)
 
 
 def find_caddy_removal(

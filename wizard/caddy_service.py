@@ -12,9 +12,8 @@ from .paths import CADDY_ROOT, CADDY_SERVICE, CADDYFILE
 from .rate_limit import is_replaced
 
 ROOT_MADE = b"(made by Caddy when it first needs it)"
-SERVICE = CADDY_SERVICE
 ADMIN_PORT = ("127.0.0.1", DEFAULT_PORT)
-RESTART = ("systemctl", "restart", SERVICE)
+RESTART = ("systemctl", "restart", CADDY_SERVICE)
 
 
 def wanted_admin(look: Look) -> str:
@@ -36,8 +35,8 @@ def is_moved(look: Look, wanted: str = "") -> bool:
     `caddy reload`, which a reload of the service is, asks at the new address, where nobody is yet: it takes a restart.
     """
     wanted = wanted or wanted_admin(look)
-    ports = {one.port for one in look.server.listeners() if one.unit == SERVICE}
-    if not ports or not look.server.units(SERVICE)[SERVICE].is_active:
+    ports = {one.port for one in look.server.listeners() if one.unit == CADDY_SERVICE}
+    if not ports or not look.server.units(CADDY_SERVICE)[CADDY_SERVICE].is_active:
         return False
     if wanted == DEFAULT_ADMIN:
         return DEFAULT_PORT not in ports
@@ -50,12 +49,12 @@ def listening(caddyfile: str) -> ListensOn:
 
 
 def _listening(address: str) -> ListensOn:
-    return ListensOn(SERVICE, ((ADMIN_PORT,) if address == DEFAULT_ADMIN else ()) + (("::", 443),))
+    return ListensOn(CADDY_SERVICE, ((ADMIN_PORT,) if address == DEFAULT_ADMIN else ()) + (("::", 443),))
 
 
 def running(look: Look) -> tuple[Effect, ...]:
     """What is true when Caddy has taken its files up."""
-    return UnitIs(SERVICE, active=True), _listening(wanted_admin(look)), CaddyRuns(CADDYFILE)
+    return UnitIs(CADDY_SERVICE, active=True), _listening(wanted_admin(look)), CaddyRuns(CADDYFILE)
 
 
 def restarts(look: Look) -> bool:
@@ -68,10 +67,10 @@ def loaded(look: Look) -> Then:
 
     The package's ExecReload passes --force: certificate files are read again too, though the Caddyfile is the same.
     """
-    runs = look.server.units(SERVICE)[SERVICE].is_active
+    runs = look.server.units(CADDY_SERVICE)[CADDY_SERVICE].is_active
     root = () if look.server.read(CADDY_ROOT) else (FileIs(CADDY_ROOT, ROOT_MADE, 0o600, "caddy", "caddy"),)
     then = Then(
-        ("systemctl", "reload-or-restart", SERVICE),
+        ("systemctl", "reload-or-restart", CADDY_SERVICE),
         "Caddy takes the new configuration up; open connections live on" if runs else "start Caddy",
         Impact.RELOAD_CADDY if runs else Impact.NONE,
         makes=(*root, *running(look)),
@@ -84,8 +83,8 @@ def loaded(look: Look) -> Then:
     elif is_replaced(look):
         why = "the Caddy that runs is not the one that is there now, which takes a restart; open connections are cut"
         then = replace(then, argv=RESTART, why=why, impact=Impact.RESTART_CADDY)
-    before = tuple((one.address, one.port) for one in look.server.listeners() if one.unit == SERVICE)
-    return replace(then, back=replace(then, makes=(ListensOn(SERVICE, before), CaddyRuns(CADDYFILE))))
+    before = tuple((one.address, one.port) for one in look.server.listeners() if one.unit == CADDY_SERVICE)
+    return replace(then, back=replace(then, makes=(ListensOn(CADDY_SERVICE, before), CaddyRuns(CADDYFILE))))
 
 
 def restarted(look: Look, why: str = "Caddy makes new ones; open connections are cut") -> Run:
@@ -95,8 +94,8 @@ def restarted(look: Look, why: str = "Caddy makes new ones; open connections are
 
 def stopped() -> Then:
     return Then(
-        ("systemctl", "stop", SERVICE),
+        ("systemctl", "stop", CADDY_SERVICE),
         "Caddy did not run before",
         Impact.NONE,
-        makes=(UnitIs(SERVICE, active=False), ListensOn(SERVICE, ())),
+        makes=(UnitIs(CADDY_SERVICE, active=False), ListensOn(CADDY_SERVICE, ())),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .endpoint import find_hosts, served_hosts, url_host
 from .engine import Look
-from .hardening import LOOPBACK, allowed, chosen, own_networks
+from .hardening import LOOPBACK, allowed, chosen, with_own
 from .models import Model, further
 from .parse.account import Account, read_account
 from .parse.caddy_admin import DEFAULT_ADMIN, UNIX
@@ -157,8 +157,7 @@ def _limit(look: Look) -> Limit | None:
     per_minute = look.answers.harden.requests_per_minute
     if not per_minute or (limiter := find_limiter(look)).why_not:
         return None
-    own = own_networks(look)
-    unlimited = (*own, *(one for one in look.answers.harden.never_ban if one not in own))
+    unlimited = with_own(look, look.answers.harden.never_ban)
     return Limit(per_minute, " ".join(unlimited), limiter.counts)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from . import checked, files, journal, new_key, paths, render, runs, shortage
 from .book import Book
-from .caddy_service import SERVICE
 from .caddy_source import repository_of
 from .commands import save_answers
 from .download import Download
@@ -22,7 +21,7 @@ from .engine import Look, StepResult, applied, walk
 from .internal import CLIENTS_NEED_IT, NEW_EXPORT
 from .model import Report, SetupError, Status, TestRow
 from .own_places import refuse_foreign_places
-from .paths import CADDYFILE, SITE_FILE
+from .paths import CADDY_SERVICE, CADDYFILE, SITE_FILE
 from .report import Document, document_of
 from .server import Operator
 from .session import Session, View, is_blocked, run_tests, steps_named, test_exit_code
@@ -190,7 +189,7 @@ def said_first(results: Results, look: Look) -> tuple[str, ...]:
     sites = (CADDYFILE, SITE_FILE)
     changed = {change.path for result in results for change in result.changes}
     untouched = changed.isdisjoint(sites) and any(map(look.owned.is_written, sites))
-    if untouched and any(one.unit == SERVICE and one.port == 443 for one in look.server.listeners()):
+    if untouched and any(one.unit == CADDY_SERVICE and one.port == 443 for one in look.server.listeners()):
         return ()  # an earlier run's endpoint is served on as before
     said = (
         f"the API is local only now: vLLM is bound to 127.0.0.1, and {failed.step.title} did not succeed. "

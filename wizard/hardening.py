@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -52,15 +52,13 @@ def is_wanted(answers: Answers) -> bool:
 def allowed(look: Look) -> tuple[str, ...]:
     """Who may use the API: the networks of the answers, and this server itself, which tests it; () for everybody."""
     networks = look.answers.harden.allow_from
-    if not networks:
-        return ()
-    own = own_networks(look)
-    return (*own, *(one for one in networks if one not in own))
+    return with_own(look, networks) if networks else ()
 
 
-def own_networks(look: Look) -> tuple[str, ...]:
-    """Where this server's own requests come from."""
-    return (*LOOPBACK, *sorted({one.address for one in look.server.addresses()} - {"127.0.0.1", "::1"}))
+def with_own(look: Look, networks: Iterable[str]) -> tuple[str, ...]:
+    """Where this server's own requests come from, and these networks; each once."""
+    own = sorted({one.address for one in look.server.addresses()} - {"127.0.0.1", "::1"})
+    return tuple(dict.fromkeys((*LOOPBACK, *own, *networks)))
 
 
 def holds(networks: tuple[str, ...], address: str) -> bool:

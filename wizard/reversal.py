@@ -15,7 +15,7 @@ from . import files
 from .admin_socket import DROP_IN as ADMIN_DROP_IN
 from .apt import CADDY, installed_by
 from .caddy_removal import CaddyRemoval, find_caddy_removal
-from .caddy_service import RESTART, SERVICE, is_moved
+from .caddy_service import RESTART, is_moved
 from .caddyfile import HEADING, is_packaged
 from .drop_in import emptied_by, without_directory
 from .engine import Look, Step, StepResult, Watcher, perform_all, show
@@ -27,7 +27,7 @@ from .owned import sha256
 from .package_removal import Departure, find_departure, take_away
 from .parse.caddy_admin import admin_address
 from .parse.launch import bind_to
-from .paths import ADMIN_SOCKET, CADDYFILE, SITE_FILE, UNCONFIRMED, UNITS
+from .paths import ADMIN_SOCKET, CADDY_SERVICE, CADDYFILE, SITE_FILE, UNCONFIRMED, UNITS
 from .rate_limit import can_read
 from .safety import SERVICE_PATH, TIMER_PATH
 from .server import FileState
@@ -182,9 +182,9 @@ def _told(action: Action, caddy: CaddyRemoval, look: Look, *, moved: bool) -> Ac
     A Caddy that goes is not told at all; one that is `moved` could not be reloaded."""
     if not isinstance(action, Write | Remove):
         return action
-    kept = [then for then in action.then if not (caddy.goes and SERVICE in then.argv)]
+    kept = [then for then in action.then if not (caddy.goes and CADDY_SERVICE in then.argv)]
     if moved:
-        kept = [replace(then, argv=RESTART) if then.argv[-1] == SERVICE else then for then in kept]
+        kept = [replace(then, argv=RESTART) if then.argv[-1] == CADDY_SERVICE else then for then in kept]
     services = sorted({then.argv[-1] for then in kept if then.argv[-1].endswith(".service")})
     stopped = {name for name, unit in look.server.units(*services).items() if not unit.is_active} if services else set()
     return replace(action, then=tuple(then for then in kept if then.argv[-1] not in stopped))

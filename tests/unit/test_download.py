@@ -51,13 +51,19 @@ def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Notes) -> Fe
     """A download into this test's directory, by these commands in place of apt's."""
     here, cache = tmp_path / "download", tmp_path / "cache"
     cache.mkdir()
-    for name, path in {"HERE": here, "KEY": here / "key", "LIST": here / "caddy.list", "CACHE": cache}.items():
+    places = {
+        "HERE": here,
+        "KEY": here / "key",
+        "LIST": here / "caddy.list",
+        "CACHE": cache,
+        "FIRST_CONF": here / "first.conf",
+        "LAST_CONF": here / "apt.conf",
+        "SYSTEM_CONF": tmp_path / "system.conf",
+        "LISTS": here / "lists",
+        "ARCHIVES": here / "archives",
+    }
+    for name, path in places.items():
         monkeypatch.setattr(download, name, str(path))
-    for name, path in {"FIRST_CONF": here / "first.conf", "LAST_CONF": here / "apt.conf"}.items():
-        monkeypatch.setattr(download, name, str(path))
-    monkeypatch.setattr(download, "SYSTEM_CONF", str(tmp_path / "system.conf"))
-    monkeypatch.setattr(download, "LISTS", str(here / "lists"))
-    monkeypatch.setattr(download, "ARCHIVES", str(here / "archives"))
 
     def make(*scripts: str, key: str | None = KEY) -> Download:
         commands = [("sh", "-c", script.format(here=here, tmp=tmp_path)) for script in scripts]

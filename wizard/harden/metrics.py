@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from ..caddy_service import SERVICE
 from ..caddyfile import is_imported, metrics_path
 from ..engine import Look
 from ..model import Finding, Level
 from ..models import models
+from ..paths import CADDY_SERVICE
 
 
 def check(look: Look) -> Iterator[Finding]:
@@ -17,7 +17,7 @@ def check(look: Look) -> Iterator[Finding]:
     scrapers, port = look.answers.harden.metrics_from, look.answers.harden.metrics_port
     if not scrapers:
         return
-    others = [one for one in look.server.listeners() if one.port == port and one.unit != SERVICE]
+    others = [one for one in look.server.listeners() if one.port == port and one.unit != CADDY_SERVICE]
     if others:
         yield Finding(
             "harden.metrics_port",

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..apt import CADDY
 from ..caddy_build import find_build
-from ..caddy_service import RESTART, SERVICE, running
+from ..caddy_service import RESTART, running
 from ..caddyfile import ADDITIONS, HEADING, is_imported
 from ..drop_in import DropIn
 from ..engine import Look
@@ -21,7 +21,7 @@ from ..model import Action, Finding, Impact, Level, Run, Then, VllmAnswers, Wait
 from ..models import as_only, models
 from ..parse.exposure import parse_exposure
 from ..parse.unit_files import parse_unit_file
-from ..paths import CADDYFILE, UNITS
+from ..paths import CADDY_SERVICE, CADDYFILE, UNITS
 from ..render import render
 from ..server import Unit
 from ..vllm import Readiness, Vllm, answers_in_shell, find_vllm
@@ -57,9 +57,9 @@ def check(look: Look) -> Iterator[Finding]:
     wanted = chosen(look.answers, "sandbox")
     served = models(look)
     if wanted:
-        units = [*([SERVICE] if "caddy" in wanted else []), *(one.unit for one in served if "vllm" in wanted)]
+        units = [*([CADDY_SERVICE] if "caddy" in wanted else []), *(one.unit for one in served if "vllm" in wanted)]
         look.server.expect([exposure_query(unit) for unit in units])
-    caddy = drop_in_of(SERVICE)
+    caddy = drop_in_of(CADDY_SERVICE)
     if "caddy" in wanted:
         yield from _check_caddy(look, caddy)
     elif caddy.is_known(look):
@@ -70,7 +70,7 @@ def check(look: Look) -> Iterator[Finding]:
             yield from model.findings([_check_vllm(model.look, drop_in)])
         elif drop_in.is_known(look):
             yield from model.findings(_clear_away(model.look, _vllm(model.look, drop_in)))
-    for drop_in in _no_longer_served(look, {SERVICE, *(one.unit for one in served)}):
+    for drop_in in _no_longer_served(look, {CADDY_SERVICE, *(one.unit for one in served)}):
         alone = as_only(look, drop_in.unit)
         service = _vllm(alone, drop_in)
         # Nobody asks whether what it has become answers as vLLM would: waited for is what does now.

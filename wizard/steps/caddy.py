@@ -8,18 +8,18 @@ from dataclasses import replace
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
 from ..boot import enable, is_masked, unmask
 from ..caddy_build import PROGRAM, Build, check_own_build, check_without_package, find_build
-from ..caddy_service import ADMIN_PORT, SERVICE, listening
+from ..caddy_service import ADMIN_PORT, listening
 from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, without_list
 from ..caddy_version import lacking, newest, numbers
 from ..caddyfile import PACKAGED_CADDYFILE
 from ..engine import Look, Step
 from ..model import CaddyRuns, Effect, FileIs, Finding, Impact, Level, ListensOn, PackageIs, Run, UnitIs
-from ..paths import CADDY_HOME, CADDY_ROOT, CADDYFILE
+from ..paths import CADDY_HOME, CADDY_ROOT, CADDY_SERVICE, CADDYFILE
 from ..server import Package
 
 CADDY_USER = "caddy"
 # deb-systemd-helper(1p): a package that was removed, and not purged, has its unit masked, until it is there again.
-MASKED_BY_DPKG = f"/var/lib/systemd/deb-systemd-helper-masked/{SERVICE}"
+MASKED_BY_DPKG = f"/var/lib/systemd/deb-systemd-helper-masked/{CADDY_SERVICE}"
 
 
 def inspect(look: Look) -> Iterator[Finding]:
@@ -89,7 +89,7 @@ def refresh(look: Look, entry: Entry | None = None) -> Run:
 
 def check_others(look: Look, caddy: Package, build: Build) -> Iterator[Finding]:
     """A Caddy that is not the package's, and what forbids the package's."""
-    unit = look.server.units(SERVICE)[SERVICE]
+    unit = look.server.units(CADDY_SERVICE)[CADDY_SERVICE]
     if caddy.installed:
         yield from check_own_build(look, build)
     elif unit.load == "masked":
@@ -102,7 +102,7 @@ def check_others(look: Look, caddy: Package, build: Build) -> Iterator[Finding]:
 def package_makes(look: Look) -> tuple[Effect, ...]:
     """What the package makes true. A Caddyfile that is there before it is kept, as we tell dpkg; and its script starts
     no Caddy that was removed and not purged, for it takes that for an upgrade."""
-    masked = look.server.units(SERVICE)[SERVICE].load == "masked"
+    masked = look.server.units(CADDY_SERVICE)[CADDY_SERVICE].load == "masked"
     if masked and look.server.read(MASKED_BY_DPKG) is not None:
         return UnitIs("caddy.service", active=False, enabled=True), FileIs(PROGRAM, b"", 0o755)
     listens = ListensOn("caddy.service", (ADMIN_PORT, ("::", 80)))
@@ -144,7 +144,7 @@ def to_finish(
     if installed:
         rest = install(missing, "what the repository's own instructions ask for", again=True)
     elif "caddy" in half:
-        rest = install_caddy(missing, (UnitIs(SERVICE, active=True, enabled=True),), again=True)
+        rest = install_caddy(missing, (UnitIs(CADDY_SERVICE, active=True, enabled=True),), again=True)
     else:
         rest = install_caddy(missing, package_makes(look), again=True)
     return Finding(
@@ -193,7 +193,7 @@ def check_upgrade(look: Look, caddy: Package, entry: Entry | None, offered: tupl
         remedy += "caddy.repository out of the answers, for Caddy's own"
         return Finding("caddy.too_old", Level.BLOCKED, summary, remedy, evidence)
     why = f"upgrade Caddy, which is restarted once: {wanted} is needed"
-    makes = (UnitIs(SERVICE, active=True, enabled=True), PackageIs("caddy", True, wanted))
+    makes = (UnitIs(CADDY_SERVICE, active=True, enabled=True), PackageIs("caddy", True, wanted))
     upgrade = install(("caddy",), why, makes)
     # An older version may be had nowhere any more, and a newer one does all that it did.
     kept = replace(upgrade, undo=(), makes=makes, impact=Impact.RESTART_CADDY)
@@ -215,22 +215,22 @@ def check_origin(version: str, offered: tuple[str, ...]) -> Finding:
 
 def masked() -> Finding:
     summary = "caddy.service is masked: somebody has forbidden it to run"
-    return Finding("caddy.service", Level.BLOCKED, summary, unmask(SERVICE))
+    return Finding("caddy.service", Level.BLOCKED, summary, unmask(CADDY_SERVICE))
 
 
 def check_enabled(look: Look) -> Finding:
-    unit = look.server.units(SERVICE)[SERVICE]
+    unit = look.server.units(CADDY_SERVICE)[CADDY_SERVICE]
     if unit.is_enabled:
         return Finding("caddy.service", Level.OK, "caddy.service is enabled")
     if is_masked(unit):
         return masked()
     summary = "caddy.service is disabled: after a reboot there would be no endpoint"
-    return Finding("caddy.service", Level.DRIFT, summary, fix=(enable(SERVICE, "start Caddy at boot"),))
+    return Finding("caddy.service", Level.DRIFT, summary, fix=(enable(CADDY_SERVICE, "start Caddy at boot"),))
 
 
 def check_home(look: Look) -> Iterator[Finding]:
     """Where Caddy keeps its CA and certificates: the package makes it once, and Caddy itself is not allowed to."""
-    if look.server.units(SERVICE)[SERVICE].is_active:
+    if look.server.units(CADDY_SERVICE)[CADDY_SERVICE].is_active:
         return
     if look.server.read(CADDY_HOME) is not None:
         return

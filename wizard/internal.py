@@ -22,6 +22,7 @@ LEAVES = f"{CADDY_HOME}/.local/share/caddy/certificates/local"
 UNKNOWN_ISSUER = re.compile("unable to get (local )?issuer|self-signed certificate")
 NO_CERTIFICATE = "alert internal error"  # what Caddy says to who asks for a name that it has none for
 ISSUANCE_S = 60
+LOG = "Caddy's log: journalctl -u caddy -n 50"
 HAS_ROOT = f"test -s {CADDY_ROOT}"
 
 
@@ -68,10 +69,6 @@ def _quoted(host: str) -> str:
     return f"'{host}'" if ":" in host else host
 
 
-def has_root(server: Server) -> Probe:
-    return Probe(server.read(CADDY_ROOT) is not None or None, "Caddy makes its root certificate")
-
-
 def check_after(look: Look) -> Iterator[Finding]:
     """The root certificate, exported for clients."""
     made, exported = look.server.read(CADDY_ROOT), look.server.read(ROOT_CERTIFICATE)
@@ -87,7 +84,14 @@ def check_after(look: Look) -> Iterator[Finding]:
         # An older one is of a CA that is gone: nobody wants it back.
         undo=() if exported else (gone,),
     )
-    wait = Wait("Caddy's own CA", "its root certificate is made", 30, has_root, shell=HAS_ROOT)
+    wait = Wait(
+        "Caddy's own CA",
+        "its root certificate is made",
+        ISSUANCE_S,
+        Made(asked_of_endpoint(look)),
+        late=LOG,
+        shell=HAS_ROOT,
+    )
     fix = (copy,) if made is not None else (wait, copy)
     yield Finding("tls.root", Level.DRIFT, summary, fix=fix)
 
@@ -107,6 +111,19 @@ def name_flaw(made: FileState | None, exported: FileState | None) -> str:
 
 
 @dataclass(frozen=True)
+class Made:
+    """The look of the wait for our own CA: there is its root, and what that has signed for the endpoint. Caddy makes
+    the one after the other, and on a slow disk a look can come between them."""
+
+    asked: Request
+
+    def __call__(self, server: Server) -> Probe:
+        if server.read(CADDY_ROOT) is None:
+            return Probe(None, "Caddy makes its root certificate")
+        return Shown(self.asked)(server)
+
+
+@dataclass(frozen=True)
 class Shown:
     """The look of the wait for a certificate of our own CA: a client is shown one, good or not."""
 
@@ -117,15 +134,18 @@ class Shown:
         return Probe(None if NO_CERTIFICATE in error else True, "Caddy signs it")
 
 
+def asked_of_endpoint(look: Look) -> Request:
+    return ask_endpoint(own_address(look), endpoint_host(look), "/v1/models", CADDY_ROOT)
+
+
 def check_shown(look: Look) -> Iterator[Finding]:
     """Whether Caddy has a certificate to show, and of the CA that it has now."""
     if look.server.read(CADDY_ROOT) is None:
         return
-    host = endpoint_host(look)
-    asked = ask_endpoint(own_address(look), host, "/v1/models", CADDY_ROOT)
+    asked = asked_of_endpoint(look)
     error = look.server.exchange(asked).error
     if NO_CERTIFICATE in error:
-        yield on_its_way(host, asked)
+        yield on_its_way(endpoint_host(look), asked)
     elif UNKNOWN_ISSUER.search(error):
         yield of_the_old_ca(look)
 
@@ -138,7 +158,7 @@ def on_its_way(host: str, asked: Request) -> Finding:
         "Caddy signs it itself, in a moment",
         ISSUANCE_S,
         Shown(asked),
-        late="Caddy's log: journalctl -u caddy -n 50",
+        late=LOG,
         makes=(CaddyRuns(CADDYFILE),),
         shell=f"test -s {LEAVES}/{stored}/{stored}.crt",
     )

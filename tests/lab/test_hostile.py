@@ -305,7 +305,7 @@ def test_lock_held_by_another_user_is_named_as_no_run(settled: Operator) -> None
     settled.server.run(["systemd-run", "-q", "--unit=hold", "-p", "User=vllm", "sh", "-c", hold])
     try:
         until = Deadline("the lock to be held", 20)
-        while settled.server.run(["flock", "-n", "-x", "/run/vllm-https-setup/lock", "true"], check=False).code == 0:
+        while settled.server.run(["flock", "-n", "-x", "/run/vllm-https-setup/lock", "true"], check=False).code != 1:
             until.tick(0.1)
         result = settled.say("repair")
     finally:

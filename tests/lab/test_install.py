@@ -212,7 +212,8 @@ def test_run_under_way_is_not_pulled_from_under_its_feet(installed: Server) -> N
     hold = "mkdir -p /run/vllm-https-setup; exec flock /run/vllm-https-setup/lock sleep 60"
     with installed.ssh_popen(f"sudo sh -c '{hold}'") as process:
         until = Deadline("the lock", 20)
-        while installed.run(["sh", "-c", "flock -n /run/vllm-https-setup/lock true"], check=False).code == 0:
+        # 1: another has it. Without its directory, which the holder makes, it is 66 (flock(1), EX_NOINPUT).
+        while installed.run(["flock", "-n", "/run/vllm-https-setup/lock", "true"], check=False).code != 1:
             until.tick(0.05)
         for words in (f"--wheels {WHEELS}", "--remove"):
             result = call(installed, words)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import exchange, files, shortage
 from .mask import Mask, strip_control
 from .model import Output, SetupError
+from .parse.sockets import parse_listeners, parse_peers
 from .parse.sshd import SshConnection, parse_ssh_connection
 from .process import Process
 from .server import Address, DnsAnswer, FileState, Listener, Operator, Reach, Request, Response, Target
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import psutil
 
 NOT_FOUND = 127
+SS_REMEDY = "is its package there? sudo apt-get install iproute2; then run the same command again"
 
 
 class Observer(Protocol):
@@ -109,25 +111,24 @@ class RealMachine:
             return ()
 
     def listeners(self) -> tuple[Listener, ...]:
-        """Every TCP socket in state LISTEN, with the program and the unit that hold it."""
-        import psutil
-
-        found = []
-        for connection in psutil.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr:
-                pid = connection.pid or 0
-                found.append(Listener(connection.laddr.ip, connection.laddr.port, program_of(pid), pid, unit_of(pid)))
-        return tuple(sorted(set(found), key=lambda listener: (listener.port, listener.address, listener.pid)))
+        """Every TCP socket in state LISTEN, with the program and the unit that hold it. Raises SetupError."""
+        output = self._sockets("-Hltnp")
+        found = {Listener(at, port, program_of(pid), pid, unit_of(pid)) for at, port, pid in parse_listeners(output)}
+        return tuple(sorted(found, key=lambda listener: (listener.port, listener.address, listener.pid)))
 
     def connections(self, ports: Sequence[int]) -> tuple[str, ...]:
-        """The far ends of the connections to these ports that are up, as address:port."""
-        import psutil
+        """The far ends of the connections to these ports that are up, as address:port. Raises SetupError."""
+        if not ports:
+            return ()
+        wanted = " or ".join(f"sport = :{port}" for port in ports)
+        return parse_peers(self._sockets("-Htn", "state", "established", f"( {wanted} )"))
 
-        return tuple(
-            f"{one.raddr.ip}:{one.raddr.port}"
-            for one in psutil.net_connections(kind="tcp")
-            if one.status == psutil.CONN_ESTABLISHED and one.raddr and one.laddr and one.laddr.port in ports
-        )
+    def _sockets(self, *words: str) -> str:
+        output = self.command(("ss", *words), timeout_s=30)
+        if not output.ok:
+            # No listeners would be taken for none.
+            raise SetupError(f"which ports are open is not known: ss: {output.last_words}", SS_REMEDY)
+        return output.out
 
     def addresses(self) -> tuple[Address, ...]:
         """The interfaces' addresses, without loopback and link-local ones."""

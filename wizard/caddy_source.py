@@ -39,6 +39,10 @@ def uri_of(look: Look) -> str:
     return f"{look.answers.caddy.repository.rstrip('/')}/deb/debian"
 
 
+def key_url(look: Look) -> str:
+    return f"{look.answers.caddy.repository}/gpg.key"
+
+
 def repository_of(look: Look) -> str:
     return f"[signed-by={KEYRING}] {look.answers.caddy.repository}/deb/debian {SUITE} main"
 
@@ -144,7 +148,7 @@ def check_keyring(look: Look, entry: Entry | None, *, goes_on: bool) -> Finding:
 def fetch_key(look: Look, wrong: str, now: datetime, *, goes_on: bool) -> Finding:
     """`goes_on`: the Caddy that is there will do as it is."""
     pinned = look.answers.caddy.key_fingerprint
-    url = f"{look.answers.caddy.repository}/gpg.key"
+    url = key_url(look)
     fetched = look.server.fetch(url, FETCH_TIMEOUT_S)
     if fetched.status != 200:
         # Without the key it gets no update.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import signal
 import time
@@ -193,7 +194,7 @@ def begin(
         "rendered": render.keep(),
         "only": list(only),
         "reviewed": fingerprints(results) if reviewed else None,
-        "caddy_key": key_of_plan(results),
+        "caddy_key": base64.b64encode(key_of_plan(results)).decode(),
     }
     return start_run(session, request, text, report_of_plan(session, command, results, 0))
 

@@ -7,7 +7,6 @@ the key that the plan has checked. The commands stand in the log at their time, 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import glob
 import shutil
@@ -42,17 +41,17 @@ COMMANDS = (
 )
 
 
-def key_of_plan(results: Iterable[StepResult]) -> str | None:
-    """The key that the plan has checked, in base64; None where it installs no Caddy, or does nothing before that."""
-    key, anything_before = None, False
+def key_of_plan(results: Iterable[StepResult]) -> bytes:
+    """The key that the plan has checked; b"" where it installs no Caddy, or does nothing before that."""
+    key, anything_before = b"", False
     for result in results:
         for action in result.actions:
             if isinstance(action, Write) and action.path == KEYRING:
                 key = action.content
             if isinstance(action, Run) and CADDY in installed_by(action.argv):
-                return base64.b64encode(key).decode() if key and anything_before else None
+                return key if anything_before else b""
         anything_before = anything_before or bool(result.actions)
-    return None
+    return b""
 
 
 class Beside:
@@ -81,7 +80,7 @@ class Beside:
 class Download:
     """The package under way, from `begin` to `hand_over`. Where it can't be had the log says so: apt will tell."""
 
-    def __init__(self, key: str | None, source: str, machine: RealMachine) -> None:
+    def __init__(self, key: bytes, source: str, machine: RealMachine) -> None:
         """`source` is the repository's entry in a list of apt's, as the plan writes it."""
         self._key = key
         self._source = source.replace(KEYRING, KEY)
@@ -92,7 +91,7 @@ class Download:
         clear()
 
     def begin(self) -> None:
-        if self._key is None:
+        if not self._key:
             return
         with contextlib.suppress(SetupError):
             # apt reads the key, and fetches, as a user of its own.
@@ -103,7 +102,7 @@ class Download:
                 conf = f'#include "{SYSTEM_CONF}";\n{conf}'
             files.write(FIRST_CONF, f'Dir::Etc::main "{LAST_CONF}";\n'.encode(), mode=0o644)
             files.write(LAST_CONF, conf.encode(), mode=0o644)
-            files.write(KEY, base64.b64decode(self._key), mode=0o644)
+            files.write(KEY, self._key, mode=0o644)
             files.write(LIST, f"deb {self._source}\n".encode(), mode=0o644)
             self._thread = Thread(
                 target=self._fetch, args=(RealMachine(self._machine.mask, Beside(self._machine.observer)),)

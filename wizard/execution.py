@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 from . import checked, files, journal, new_key, paths, render, runs, shortage
 from .book import Book
-from .caddy_source import repository_of
+from .caddy_source import key_url, repository_of
 from .commands import save_answers
 from .download import Download
 from .engine import Look, StepResult, applied, walk
@@ -23,7 +24,7 @@ from .model import Report, SetupError, Status, TestRow
 from .own_places import refuse_foreign_places
 from .paths import CADDY_SERVICE, CADDYFILE, SITE_FILE
 from .report import Document, document_of
-from .server import Operator
+from .server import Operator, Response
 from .session import Session, View, is_blocked, run_tests, steps_named, test_exit_code
 from .system import Nobody
 
@@ -45,8 +46,11 @@ def execute(run_id: str) -> int:
         render.remember(request.get("rendered"))
         undoes = "undo" in request
         asks_nothing = undoes or command == new_key.COMMAND
-        download = Download(request.get("caddy_key"), repository_of(session.look), session.machine)
+        key = base64.b64decode(request.get("caddy_key") or "")
+        download = Download(key, repository_of(session.look), session.machine)
         session.server.download = download
+        if key:
+            session.server.fetched[key_url(session.look)] = Response(200, key)
 
         def before_actions() -> None:
             if not asks_nothing:

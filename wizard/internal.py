@@ -90,6 +90,7 @@ def check_after(look: Look) -> Iterator[Finding]:
         ISSUANCE_S,
         Made(asked_of_endpoint(look)),
         late=LOG,
+        interval_s=0.01,
         shell=HAS_ROOT,
     )
     fix = (copy,) if made is not None else (wait, copy)

@@ -13,6 +13,8 @@ from .facts import Facts
 from .model import Action, Output, Remove, Run, SetupError, Wait, Write
 from .parse.error_line import line_of_error
 from .process import Process
+from .queries import LISTENERS
+from .server import Listener, Response
 from .system import RealMachine
 from .ufw_files import complaint
 from .unit_log import SYNC, said_by
@@ -33,11 +35,14 @@ class LiveServer(Facts):
         super().__init__(machine)
         self._begun = {tuple(argv): process for argv, process in (begun or {}).items()}
         self.download: Download | None = None
+        # What the plan has fetched, and checked: its run need not fetch it again.
+        self.fetched: dict[str, Response] = {}
 
     def expect(self, queries: Sequence[Sequence[str]]) -> None:
         """Starts them all at the same time. Each is waited for, and told of, where its answer is needed."""
         for argv in map(tuple, queries):
-            if argv not in self._begun and ("query", argv, b"") not in self._kept:
+            known = "listeners" if argv == LISTENERS else ("query", argv, b"")
+            if argv not in self._begun and known not in self._kept:
                 # What can't be started is asked again in its turn, and told there.
                 with contextlib.suppress(OSError):
                     self._begun[argv] = self.machine.start(argv)
@@ -48,6 +53,12 @@ class LiveServer(Facts):
             ("query", tuple(argv), stdin),
             lambda: self.machine.command(tuple(argv), timeout_s=timeout_s, stdin=stdin, begun=begun),
         )
+
+    def listeners(self) -> tuple[Listener, ...]:
+        return self._once("listeners", lambda: self.machine.listeners(self._begun.pop(LISTENERS, None)))
+
+    def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
+        return self.fetched.get(url) or super().fetch(url, timeout_s, ca_file)
 
     def refresh(self) -> None:
         super().refresh()

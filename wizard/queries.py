@@ -22,6 +22,7 @@ APT_PROXY = ("apt-config", "shell", "HTTP", "Acquire::http::Proxy", "HTTPS", "Ac
 TABLES = ("nft", "list", "tables")
 SAVE = {4: "iptables-save", 6: "ip6tables-save"}
 LOADED_RULES = tuple((program, "-t", "filter") for program in SAVE.values())
+LISTENERS = ("ss", "-Hltnp")
 ADAPT = ("caddy", "adapt", "--adapter", "caddyfile", "--config")
 
 SSH_UNITS = ("ssh.service", "sshd.service", "ssh.socket")
@@ -42,14 +43,14 @@ def units_of_every_look(vllm: str) -> tuple[str, ...]:
 
 
 def begin_together(server: Server, vllm: str, *queries: tuple[str, ...]) -> None:
-    """These, and the question for the units of every look, which is asked at once."""
+    """These and the listeners, and the question for the units of every look, which is asked at once."""
     units = units_of_every_look(vllm)
-    server.expect((show_units(*units), *queries))
+    server.expect((show_units(*units), LISTENERS, *queries))
     server.units(*units)
 
 
 # What takes longest first. Where vLLM's unit has another name, its own are shown when the answers are known.
 EVERY_LOOK = (
     *((*ADAPT, CADDYFILE), APT_PROXY, show_units(*units_of_every_look("vllm.service")), ALL_PACKAGES, HELD_LOCKS),
-    *(SSH_CONFIGURED, GPUS, *LOADED_RULES, TABLES, SYNCHRONIZED, SPACE),
+    *(SSH_CONFIGURED, GPUS, *LOADED_RULES, LISTENERS, TABLES, SYNCHRONIZED, SPACE),
 )

@@ -18,6 +18,7 @@ from .model import Output, SetupError
 from .parse.sockets import parse_listeners, parse_peers
 from .parse.sshd import SshConnection, parse_ssh_connection
 from .process import Process
+from .queries import LISTENERS
 from .server import Address, DnsAnswer, FileState, Listener, Operator, Reach, Request, Response, Target
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ class RealMachine:
         except OSError:
             return ()
 
-    def listeners(self) -> tuple[Listener, ...]:
+    def listeners(self, begun: Process | None = None) -> tuple[Listener, ...]:
         """Every TCP socket in state LISTEN, with the program and the unit that hold it. Raises SetupError."""
-        output = self._sockets("-Hltnp")
+        output = self._sockets(LISTENERS, begun)
         found = {Listener(at, port, program_of(pid), pid, unit_of(pid)) for at, port, pid in parse_listeners(output)}
         return tuple(sorted(found, key=lambda listener: (listener.port, listener.address, listener.pid)))
 
@@ -121,10 +122,10 @@ class RealMachine:
         if not ports:
             return ()
         wanted = " or ".join(f"sport = :{port}" for port in ports)
-        return parse_peers(self._sockets("-Htn", "state", "established", f"( {wanted} )"))
+        return parse_peers(self._sockets(("ss", "-Htn", "state", "established", f"( {wanted} )")))
 
-    def _sockets(self, *words: str) -> str:
-        output = self.command(("ss", *words), timeout_s=30)
+    def _sockets(self, argv: Sequence[str], begun: Process | None = None) -> str:
+        output = self.command(argv, timeout_s=30, begun=begun)
         if not output.ok:
             # No listeners would be taken for none.
             raise SetupError(f"which ports are open is not known: ss: {output.last_words}", SS_REMEDY)

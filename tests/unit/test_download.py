@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from wizard.session import View
 from wizard.system import Nobody, RealMachine
 
 pytestmark = pytest.mark.allow_commands("sh", "mv")
-KEY = base64.b64encode(b"a key").decode()
+KEY = b"a key"
 SOURCE = f"[signed-by={KEYRING}] https://example.test/deb/debian any-version main"
 INSTALL = ("apt-get", "install", "-y", "--", "curl", "caddy")
 FETCHED = "cp {here}/caddy.list {here}/archives/caddy_1_amd64.deb"
@@ -65,7 +64,7 @@ def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Notes) -> Fe
     for name, path in places.items():
         monkeypatch.setattr(download, name, str(path))
 
-    def make(*scripts: str, key: str | None = KEY) -> Download:
+    def make(*scripts: str, key: bytes = KEY) -> Download:
         commands = [("sh", "-c", script.format(here=here, tmp=tmp_path)) for script in scripts]
         monkeypatch.setattr(download, "COMMANDS", commands)
         return Download(key, SOURCE, RealMachine(Mask(), told))
@@ -92,20 +91,20 @@ def test_key_is_that_of_the_plan_that_installs_caddy() -> None:
         for action in result.actions
         if isinstance(action, Write) and action.path == KEYRING
     ]
-    assert key_of_plan(results) == base64.b64encode(written).decode()
+    assert key_of_plan(results) == written
 
 
 def test_nothing_is_fetched_ahead_where_nothing_is_done_before_caddy() -> None:
     results = plan("exposed")
-    assert key_of_plan([result for result in results if result.step.id in ("caddy", "tls")]) is None
+    assert key_of_plan([result for result in results if result.step.id in ("caddy", "tls")]) == b""
 
 
 def test_nothing_is_fetched_ahead_where_caddy_is_there() -> None:
-    assert key_of_plan(plan("finished")) is None
+    assert key_of_plan(plan("finished")) == b""
 
 
 def test_without_a_key_nothing_is_begun(fetching: Fetching, tmp_path: Path) -> None:
-    with fetching("touch {tmp}/fetched", key=None) as under_way:
+    with fetching("touch {tmp}/fetched", key=b"") as under_way:
         under_way.begin()
         under_way.hand_over(INSTALL)
     assert not (tmp_path / "fetched").exists()

@@ -38,6 +38,7 @@ UNIT = "ufw.service"
 
 
 def inspect(look: Look) -> Iterator[Finding]:
+    begin_together(look.server, look.answers.vllm.unit, SSH_CONFIGURED, *LOADED_RULES, ALL_PACKAGES)
     firewall = look.server.firewall()
     if not look.answers.firewall.manage:
         yield Finding(
@@ -53,7 +54,6 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 def check_rules(look: Look, firewall: Firewall) -> Iterator[Finding]:
     """The rules and their state; a change of them is undone unless it is proved."""
-    begin_together(look.server, look.answers.vllm.unit, SSH_CONFIGURED, *LOADED_RULES, ALL_PACKAGES)
     ports = find_ssh_ports(look).ports
     rules = Rules(look, firewall)
     cut_off = check_whole(firewall)

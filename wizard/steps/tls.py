@@ -14,8 +14,8 @@ from ..engine import Look, Step
 from ..model import Action, Finding, Level, Run, Then, Write
 from ..models import Model, further
 from ..parse.error_line import line_of_error
-from ..paths import CADDYFILE
-from ..queries import ADAPT
+from ..paths import CADDY_SERVICE, CADDYFILE
+from ..queries import ADAPT, LISTENERS
 from ..questions import Choice, Kind, Question
 from ..rate_limit import taken_out
 from ..server import FileState
@@ -33,6 +33,9 @@ NO_SITE = b"# No site yet: the CA has issued no certificate. sudo vllm-https-set
 
 
 def inspect(look: Look) -> Iterator[Finding]:
+    # Both by one command.
+    look.server.expect([LISTENERS])
+    look.server.units(look.answers.vllm.unit, CADDY_SERVICE)
     mode = look.answers.tls.mode
     before = {"internal": internal.check_before, "acme": acme.check_before, "custom": custom.check_before}[mode]
     findings = [*before(look), *admin_socket.check_directory(look)]
@@ -169,7 +172,7 @@ def is_of_this_endpoint(look: Look, state: FileState) -> bool:
 
 
 def check_running(look: Look) -> Finding:
-    unit = look.server.units("caddy.service")["caddy.service"]
+    unit = look.server.units(CADDY_SERVICE)[CADDY_SERVICE]
     then = loaded(look)
     runs = look.server.caddy_runs(CADDYFILE) if unit.is_active else False
     if runs:

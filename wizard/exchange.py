@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 
-from .server import Request, Response
+from .server import CONNECTION_REFUSED, Request, Response
 
 MAX_BODY = 8 * 1024 * 1024
 
@@ -119,7 +119,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
+        return CONNECTION_REFUSED
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__

@@ -312,7 +312,7 @@ class Wait:
     goes_on: bool = False
     fall_back_when_late: bool = True
     late: str = ""
-    interval_s: float = 0.05
+    interval_s: float = 0.02
     shell: str = ""
 
 

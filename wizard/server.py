@@ -167,6 +167,7 @@ class Response:
 
 
 NOTHING = Response(0)
+CONNECTION_REFUSED = "connection refused"
 
 
 @dataclass(frozen=True)

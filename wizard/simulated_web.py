@@ -13,14 +13,14 @@ from .parse.environment import parse_environment
 from .parse.netfilter import Ruleset, parse_ruleset
 from .parse.ufw import UfwRule
 from .paths import ROOT_CERTIFICATE
-from .server import Firewall, Request, Response
+from .server import CONNECTION_REFUSED, Firewall, Request, Response
 
 if TYPE_CHECKING:
     from .simulated import SimulatedServer
 
 MODEL = "phi-4-mini"
 SAID = ("Bonjour", " !", " Comment", " puis", "-je", " vous", " aider", " ?")
-REFUSED = Response(0, error="connection refused", ms=0.3)
+REFUSED = Response(0, error=CONNECTION_REFUSED, ms=0.3)
 TARGETS = {"allow": "ACCEPT", "limit": "ACCEPT", "deny": "DROP", "reject": "REJECT"}
 POLICIES = {"allow": "ACCEPT", "deny": "DROP", "reject": "REJECT"}
 

@@ -11,7 +11,7 @@ from .model import Probe, Secret
 from .parse.error_line import line_of_error
 from .parse.launch import Launch, VllmCommand, parse_launch
 from .parse.start import Start, parse_start
-from .server import FileState, Listener, Request, Server, Unit
+from .server import CONNECTION_REFUSED, FileState, Listener, Request, Server, Unit
 from .unit_log import SYNC, said_by
 from .vllm_environment import VllmEnvironment, read_environment
 
@@ -135,10 +135,16 @@ class Readiness:
         self._bound_to = bound_to
         self._restarts: str | None = None
         self._looks = 0
+        self._asked: Request | None = None
 
     def __call__(self, server: Server) -> Probe:
         self._looks += 1
+        # The unit, and vLLM's words, cost commands: not each time in the first second, when most waits are over.
+        early = self._looks <= 20
+        if early and self._looks % 5 and self._asked and server.vllm_ready(self._asked).error == CONNECTION_REFUSED:
+            return Probe(None, "loading")
         vllm = find_vllm(self._look)
+        self._asked = vllm.request("/v1/models", with_key=True)
         if self._restarts is None:
             self._restarts = vllm.unit.properties.get("NRestarts", "0")
         restarted = vllm.unit.properties.get("NRestarts", "0") != self._restarts
@@ -148,8 +154,6 @@ class Readiness:
             addresses = {one.address for one in vllm.own_listeners}
             if self._bound_to is not None and addresses != {self._bound_to}:
                 return Probe(None, f"still listening on {', '.join(sorted(addresses))}")
-            response = server.vllm_ready(vllm.request("/v1/models", with_key=True))
-            if response.status in (200, 401):
+            if server.vllm_ready(self._asked).status in (200, 401):
                 return Probe(True, "vLLM answers")
-        # vLLM's words cost a command: not in the first moments, when most waits are over.
-        return Probe(None, last_words(server, vllm.unit.name) if self._looks > 8 else "loading")
+        return Probe(None, "loading" if early else last_words(server, vllm.unit.name))

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from .model import TIMED_OUT, Output, Wait
 from .server import Server
 
-SLOWER_BY = 1.2
+# A look comes late by a tenth of the time that was waited for, at the most.
+SLOWER_BY = 1.1
 MOST_BETWEEN_LOOKS_S = 1.0
 
 

@@ -13,6 +13,7 @@ from .engine import Look
 from .model import Action, FileIs, Probe, Remove, Run, UnitIs, Wait, Write
 from .parse.netfilter import Packet, Ruleset, evaluate
 from .progress import OPEN_ANOTHER, PROOF
+from .queries import LOADED_RULES
 from .render import render
 from .server import Address, FileState, Server
 from .ssh import listening_at
@@ -169,6 +170,7 @@ class Proof:
 def find_doubts(server: Server, look: Look, ports: tuple[int, ...]) -> list[Doubt]:
     """Each reason not to be sure that new SSH connections get in. None at all is the proof."""
     doubts = []
+    server.expect(LOADED_RULES)
     primaries = [one for one in server.addresses() if one.primary] or list(server.addresses())[:1]
     if not server.firewall().defaults.ipv6:
         # Nobody gets in by IPv6, as the operator has set it: that proves nothing of SSH.

@@ -44,6 +44,7 @@ from wizard.parse import (
     netfilter,
     pem,
     shell_settings,
+    sockets,
     sshd,
     start,
     ufw,
@@ -132,6 +133,8 @@ PARSERS: dict[str, Parser] = {
     "shell_settings.exports_all": of_text(shell_settings.exports_all),
     "shell_settings.parse_shell_settings": of_text(shell_settings.parse_shell_settings),
     "shell_settings.parse_sourced": of_text(shell_settings.parse_sourced),
+    "sockets.parse_listeners": of_text(sockets.parse_listeners),
+    "sockets.parse_peers": of_text(sockets.parse_peers),
     "sshd.parse_ssh_connection": of_text(sshd.parse_ssh_connection),
     "sshd.parse_sshd_config_dump": of_text(sshd.parse_sshd_config_dump),
     "start.parse_start": of_text(start.parse_start),
@@ -195,6 +198,7 @@ multiport --dports Id= ExecStart={ path= argv[]= ; } Listen= [::]:22 (Stream) Ty
 [signed-by=/k] Package: Version: ii vllm serve --host 0.0.0.0 --host= --port $A ${A:-b} "$@" $( ) ` ' " \ export A=
 set -a source /etc/shadow $(cat /x)
 -----BEGIN CERTIFICATE----- -----END PRIVATE KEY----- MIIB {"request":{"client_ip": "ts": 1e999 "status": null
+LISTEN 0 128 *:443 users:(("a",pid=1,fd=3))
 [Service] ExecStart= Environment= % %% %i ${ host: !!binary <<: *a &a [ ] { } ? | > # - : , =
 \x00 ² ٣ 99999999999999999999
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 # A name is its process's to choose, quotes and brackets too: the last process is the one that the line's end is of.
-_LISTENING = re.compile(r"LISTEN +\d+ +\d+ +(\S+):(\d+) (?:.*,pid=(\d+),fd=\d+\)\) *$)?")
+_LISTENING = re.compile(r"LISTEN +\d+ +\d+ +(\S+):(\d{1,5}) (?:.*,pid=(\d{1,7}),fd=\d+\)\) *$)?")
 _ZONE = re.compile(r"%.*")
 
 

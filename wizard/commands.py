@@ -111,6 +111,7 @@ def status() -> Document:
         wanted = checked.defaults()
         warnings = (f"{error.message}; {error.remedy}",)
     session = Session(wanted, operator=find_operator())
+    session.server.expect_reach()
     tested = run_tests(session, session.plan())
     code = 1 if warnings else status_exit_code(tested.results, tested.rows)
     report = report_of_plan(session, "status", tested.results, code)
@@ -126,6 +127,7 @@ def status() -> Document:
 
 def test() -> Document:
     session = Session(checked.load_saved(saved_answers()), operator=find_operator())
+    session.server.expect_reach()
     tested = run_tests(session, walk([step for step in STEPS if step.prove is not None], session.look))
     report = Report(
         "test",
@@ -146,6 +148,9 @@ def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()
         # A run that had none to begin with: what it left undone is put right by those that are saved.
         text = (answers_of(unfinished.id) if unfinished else b"") or saved_answers()
     session = Session(checked.load_saved(text), operator=find_operator())
+    if files.read(paths.ANSWERS) is not None:
+        # It was set up before: most often nothing is left to be done, and it is tested at once.
+        session.server.expect_reach()
     return carry_through(session, command, text, unfinished, tell, only=only)
 
 

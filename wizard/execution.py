@@ -52,6 +52,8 @@ def execute(run_id: str) -> int:
         if key:
             session.server.fetched[key_url(session.look)] = Response(200, key)
 
+        session.server.expect_reach()
+
         def before_actions() -> None:
             if not asks_nothing:
                 save_answers(text, wanted, request.get("rendered"))

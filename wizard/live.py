@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from . import files
 from .facts import Facts
 from .model import Action, Output, Remove, Run, SetupError, Wait, Write
+from .packets import begin
 from .parse.error_line import line_of_error
 from .process import Process
 from .queries import LISTENERS
-from .server import Listener, Response
+from .server import Listener, Reach, Response, Target
 from .system import RealMachine
 from .ufw_files import complaint
 from .unit_log import SYNC, said_by
@@ -37,6 +38,7 @@ class LiveServer(Facts):
         self.download: Download | None = None
         # What the plan has fetched, and checked: its run need not fetch it again.
         self.fetched: dict[str, Response] = {}
+        self._probe: Process | None = None
 
     def expect(self, queries: Sequence[Sequence[str]]) -> None:
         """Starts them all at the same time. Each is waited for, and told of, where its answer is needed."""
@@ -59,6 +61,15 @@ class LiveServer(Facts):
 
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
         return self.fetched.get(url) or super().fetch(url, timeout_s, ca_file)
+
+    def expect_reach(self) -> None:
+        """Packets will be sent: their namespace, and the program in it, are made while the rest is looked at."""
+        with contextlib.suppress(OSError):
+            self._probe = begin()
+
+    def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
+        begun, self._probe = self._probe, None
+        return self.machine.reach(targets, begun)
 
     def refresh(self) -> None:
         super().refresh()

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .process import Process
 from .server import Reach, Target
+from .system import written_out
 
 if TYPE_CHECKING:
     from .system import RealMachine
@@ -23,20 +25,29 @@ OUTSIDE, INSIDE = "vhs-out", "vhs-in"
 HOST4, PROBE4 = "192.0.2.1", "192.0.2.2"
 HOST6, PROBE6 = "2001:db8:767::1", "2001:db8:767::2"
 PATIENCE_S = 0.3
+_SCRIPT = str(Path(__file__).with_name("probe.py"))
+PROBE = ("unshare", "--net", "--", sys.executable, "-I", "-S", _SCRIPT, str(PATIENCE_S))
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def reach(machine: RealMachine, targets: Sequence[Target]) -> tuple[Reach, ...]:
-    """How each target answers such packets; all unknown, with the reason, where no namespace can be had."""
+def begin() -> Process:
+    """The probe in its namespace, which waits to be told what to try. Raises OSError."""
+    return Process(PROBE, reads_later=True)
+
+
+def reach(machine: RealMachine, targets: Sequence[Target], begun: Process | None = None) -> tuple[Reach, ...]:
+    """How each target answers such packets; all unknown, with the reason, where no namespace can be had.
+
+    `begun` is a probe that waits already.
+    """
     if not targets:
         return ()
-    script = str(Path(__file__).with_name("probe.py"))
-    wanted = [f"{target.address},{target.port}" for target in targets]
-    argv = ("unshare", "--net", "--", sys.executable, "-I", "-S", script, str(PATIENCE_S), *wanted)
-    machine.observer.command(" ".join(argv))
+    wanted = "\n".join(f"{target.address},{target.port}" for target in targets).encode()
+    machine.observer.command(written_out(PROBE, stdin=wanted))
     with _ONE_AT_A_TIME:
         try:
-            with machine.start(argv) as probe:
+            with begun or begin() as probe:
+                probe.give(wanted)
                 failure = _join(machine, probe.pid)
                 output = probe.wait(0.5 if failure else 15, machine.observer)
                 # The kernel would remove the pair in its own time: the next probe may come before that.

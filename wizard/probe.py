@@ -1,6 +1,6 @@
 """Runs alone inside a fresh network namespace: tries TCP connections, prints JSON. Standard library only.
 
-probe.py SECONDS ADDRESS,PORT … -> [[state, detail, milliseconds], …] in the order of the targets.
+probe.py SECONDS <targets -> [[state, detail, milliseconds], …] in the order of the targets: lines ADDRESS,PORT.
 """
 
 import errno
@@ -97,7 +97,10 @@ def is_ipv6(target: tuple[str, int]) -> bool:
     return ":" in target[0]
 
 
-def main(patience: str, *targets: str) -> None:
+def main(patience: str) -> None:
+    targets = sys.stdin.read().split()
+    if not targets:  # whoever started this has ended
+        return
     wait_until_joined(time.monotonic() + 5)
     pairs = [(address, int(port)) for address, port in (target.rsplit(",", 1) for target in targets)]
     print(json.dumps(try_all(pairs, float(patience))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import os
 import select
@@ -34,7 +35,15 @@ class Process:
     process in which another thread's lock is held for ever would hang there (CPython issue 6721).
     """
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, stdin: bytes = b""):
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        *,
+        reads_later: bool = False,
+    ):
+        """One that `reads_later` waits for what `give` gives it; where nobody does, its standard input ends with us."""
         program = shutil.which(argv[0], path=":".join(PROGRAMS))
         if program is None:
             raise FileNotFoundError(errno.ENOENT, "command not found", argv[0])
@@ -44,7 +53,7 @@ class Process:
             executable=program,
             env={**ENVIRONMENT, **(environment or {})},
             cwd="/",
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin or reads_later else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -54,6 +63,14 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def give(self, stdin: bytes) -> None:
+        """All of its standard input, at once: no more than a pipe holds, 64 KiB (pipe(7))."""
+        pipe, self._process.stdin = self._process.stdin, None
+        assert pipe is not None
+        # Who has ended already says why where its end is waited for.
+        with contextlib.suppress(BrokenPipeError), pipe:
+            pipe.write(stdin)
 
     def wait(self, timeout_s: float, observer: Observer) -> Output:
         """Its whole output, told to the observer as it comes; exit code 124 where the time ran out and it was ended."""

@@ -173,10 +173,10 @@ class RealMachine:
         self.observer.note(f"DNS {kind} {name} ({answer.asked}): {found}")
         return answer
 
-    def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
+    def reach(self, targets: Sequence[Target], begun: Process | None = None) -> tuple[Reach, ...]:
         from . import packets
 
-        return packets.reach(self, targets)
+        return packets.reach(self, targets, begun)
 
     def now(self) -> float:
         return time.time()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,10 @@ import pytest
 
 from wizard.mask import Mask
 from wizard.model import TIMED_OUT
+from wizard.process import Process
 from wizard.system import NOT_FOUND, Nobody, RealMachine
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.allow_commands("sh", "cat", "true", "sleep", "head", "setsid")
 
@@ -105,3 +110,42 @@ def test_commands_of_many_threads_hang_nowhere() -> None:
     with ThreadPoolExecutor(12) as asked:
         codes = list(asked.map(lambda number: one.command(("sh", "-c", f"exit {number % 7}")).code, range(600)))
     assert codes == [number % 7 for number in range(600)]
+
+
+def test_what_waits_for_its_input_gets_it_when_it_is_known() -> None:
+    with Process(("cat",), reads_later=True) as process:
+        process.give(b"10.0.0.5,22\n")
+        output = process.wait(5, Nobody())
+    assert (output.code, output.out) == (0, "10.0.0.5,22\n")
+
+
+def test_what_is_given_to_who_has_ended_is_lost_and_why_is_told() -> None:
+    with Process(("sh", "-c", "exec <&-; echo refused >&2; exit 3"), reads_later=True) as process:
+        time.sleep(0.2)
+        process.give(b"10.0.0.5,22\n" * 3000)
+        output = process.wait(5, Nobody())
+    assert (output.code, output.err) == (3, "refused\n")
+
+
+@pytest.mark.allow_commands("python")
+def test_what_waits_for_its_input_ends_with_whoever_has_started_it(tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    words = ("sh", "-c", f"cat; echo over >{end}")
+    starter = f"import os, wizard.process; wizard.process.Process({words!r}, reads_later=True); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", starter], cwd=ROOT, check=False).returncode == 9
+    until = time.monotonic() + 10
+    while not (end.exists() and end.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.allow_commands("python")
+def test_probe_that_is_told_of_no_target_sends_nothing_and_ends() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", ROOT / "wizard/probe.py", "0.3"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=4,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")

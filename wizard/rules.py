@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .engine import Look
 from .model import Finding, Level, RuleIs, Run
-from .parse.netfilter import Packet, evaluate
+from .parse.netfilter import Packet, evaluate, is_ufw_whole
 from .parse.ufw import UfwRule, decide
 from .server import Firewall
 
@@ -177,7 +177,12 @@ def refused_before(rules: Rules, port: int, protocol: str) -> Iterator[Finding]:
 
 
 def is_all_loaded(rules: Rules, ports: Iterable[int]) -> bool:
-    """False where the files let a port in and the kernel has no rule for that: they were edited, and not loaded."""
+    """False where the kernel has not all of ufw: a start that was cut off lets everything in. Or where the files let a
+    port in and the kernel has no rule for that: they were edited, and not loaded."""
+    firewall = rules.firewall
+    kernels = (firewall.kernel4, firewall.kernel6 if firewall.defaults.ipv6 else None)
+    if not all(is_ufw_whole(kernel, firewall.defaults.input) for kernel in kernels if kernel is not None):
+        return False
     return not any(
         rule is None for port in ports if rules.let_in(port, "tcp") for _, rule in loaded_refusals(rules, port, "tcp")
     )

@@ -18,8 +18,19 @@ from tests.lab.killing import (
     lose_power,
     spare,
 )
-from tests.lab.operator import Event, Operator, began, changes_of, comparable, done, in_words
+from tests.lab.operator import (
+    Event,
+    Operator,
+    began,
+    changes_of,
+    comparable,
+    done,
+    findings,
+    in_words,
+    troubles,
+)
 from tests.lab.site import Site
+from tests.lab.space import Deadline
 
 pytestmark = pytest.mark.lab
 
@@ -95,6 +106,42 @@ def test_download_under_way_dies_with_its_run_and_is_taken_away_by_the_next(oper
     assert_left_working(operator, before)
     assert_completes(operator, killed)
     assert operator.server.run(["ls", "/run/vllm-https-setup"]).stdout == "lock\n"
+
+
+# iptables-restore, as ufw's start calls it; from its CUT-th call on it loads nothing more.
+CUT = """#!/bin/bash
+n=$(($(cat /run/restores) + 1)); echo $n >/run/restores
+[ $n -lt $(cat /run/cut) ] || exit 1
+exec -a ${0##*/} /usr/sbin/xtables-nft-multi "$@"
+"""
+START = """nft flush ruleset; echo {cut} >/run/cut; echo 0 >/run/restores
+for one in iptables-restore ip6tables-restore; do mv /usr/sbin/$one /run/; cp /root/cut /usr/sbin/$one; done
+/lib/ufw/ufw-init start >/dev/null 2>&1 || true
+mv -f /run/*tables-restore /usr/sbin/
+"""
+
+
+def test_start_of_ufw_that_was_cut_off_anywhere_is_seen_and_made_whole(operator: Operator) -> None:
+    """ufw says that it is on as soon as it begins, and closes last, IPv6 after IPv4: at a boot as well as in a run."""
+    server = operator.server
+    assert operator.apply()["exit_code"] == 0
+    server.put("/root/cut", CUT.encode(), 0o755)
+    server.run(["systemd-run", "-q", "python3", "-m", "http.server", "9999", "--bind", "::"])
+    until = Deadline("an open port", 20)
+    while ":9999" not in server.run(["ss", "-Hltn"]).stdout:
+        until.tick(0.05)
+
+    def seen() -> list[str]:
+        return [operator.lab.outside.tcp(address, 9999, 0.3) for address in (server.address, server.address6)]
+
+    for cut, left_open in ((1, 2), (7, 2), (10, 2), (11, 1), (20, 1)):
+        server.run(["sh", "-ec", START.format(cut=cut)])
+        assert seen().count("open") == left_open, cut
+        status = operator.ask("status")
+        assert (status["exit_code"], "firewall.enabled" in findings(status, "drift")) == (1, True), cut
+        document = operator.ask("repair")
+        assert (document["exit_code"], troubles(document)) == (0, [])
+        assert seen() == ["filtered", "filtered"], cut
 
 
 @pytest.mark.parametrize("moment", [b"status half-installed ufw", b"status half-configured ufw"])

@@ -13,6 +13,7 @@ from wizard.parse.netfilter import (
     foreign_chains,
     foreign_rules,
     is_ufw_loaded,
+    is_ufw_whole,
     parse_ruleset,
 )
 
@@ -57,6 +58,32 @@ def test_every_recorded_line_is_understood(path: Path) -> None:
 )
 def test_ufw_counts_as_loaded_only_where_packets_meet_its_rules(scene: str, family: int, loaded: bool) -> None:
     assert is_ufw_loaded(ruleset(scene, family)) is loaded
+
+
+@pytest.mark.parametrize(
+    ("scene", "family", "incoming", "whole"),
+    [
+        ("fresh", 4, "deny", False),
+        ("disabled", 4, "deny", False),
+        ("disabled", 6, "deny", False),
+        ("guide", 4, "deny", True),
+        ("guide", 6, "deny", True),
+        ("many", 4, "deny", True),
+        ("many", 6, "deny", True),
+        ("foreign", 4, "deny", True),
+        ("before-rules", 4, "deny", True),
+        ("default-allow", 4, "allow", True),
+        ("default-allow", 4, "deny", False),
+        ("default-reject", 4, "reject", True),
+        ("start-cut-off-before-user-rules", 4, "deny", False),
+        ("start-cut-off-before-policy", 4, "deny", False),
+        ("start-cut-off-before-policy", 6, "deny", False),
+    ],
+)
+def test_ufw_counts_as_whole_only_where_its_start_came_to_its_end(
+    scene: str, family: int, incoming: str, whole: bool
+) -> None:
+    assert is_ufw_whole(ruleset(scene, family), incoming) is whole
 
 
 @pytest.mark.parametrize(

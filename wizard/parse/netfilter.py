@@ -172,8 +172,25 @@ def _split(line: str) -> list[tuple[str, bool]]:
 
 def is_ufw_loaded(ruleset: Ruleset) -> bool:
     """True if packets to this server pass through ufw's chains, and those are not empty."""
-    targets = {rule.target for rule in ruleset.chains.get("INPUT", ())}
+    targets = _targets(ruleset, "INPUT")
     return any(name in targets and bool(ruleset.chains.get(name)) for name in ("ufw-before-input", "ufw6-before-input"))
+
+
+def is_ufw_whole(ruleset: Ruleset, incoming: str) -> bool:
+    """True if ufw has loaded all of it: its users' rules are asked, and what they do not decide ends as by its default.
+
+    A start hooks those rules in and sets the policy last, in this order (ufw-init-functions, ufw 0.36.2): one that was
+    cut off has neither, and lets everything in.
+    """
+    inputs, policy = _targets(ruleset, "INPUT"), "ACCEPT" if incoming == "allow" else "DROP"
+    return ruleset.policies.get("INPUT") == policy and any(
+        f"{ufw}-before-input" in inputs and f"{ufw}-user-input" in _targets(ruleset, f"{ufw}-before-input")
+        for ufw in ("ufw", "ufw6")
+    )
+
+
+def _targets(ruleset: Ruleset, chain: str) -> set[str | None]:
+    return {rule.target for rule in ruleset.chains.get(chain, ())}
 
 
 def foreign_rules(ruleset: Ruleset, chain: str = "INPUT") -> tuple[str, ...]:

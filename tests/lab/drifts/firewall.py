@@ -50,6 +50,15 @@ FIREWALL = (
         by_hand="ufw delete deny 440:450/tcp",
     ),
     Drift("the rules are not loaded", "nft flush ruleset", "firewall.enabled", ("run ufw reload",)),
+    Drift("what no rule decides gets in", "iptables -P INPUT ACCEPT", "firewall.enabled", ("run ufw reload",)),
+    Drift("the same over IPv6 alone", "ip6tables -P INPUT ACCEPT", "firewall.enabled", ("run ufw reload",)),
+    Drift(
+        "ufw's own rules are asked no more",
+        "iptables -D ufw-before-input -j ufw-user-input",
+        "firewall.enabled",
+        ("run ufw reload",),
+        console=True,
+    ),
     Drift(
         "incoming is allowed by default",
         "ufw default allow incoming",

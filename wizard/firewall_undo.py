@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
+from . import paths
 from .engine import Look
 from .model import Action, RuleIs, Run, SetupError
 from .models import models
@@ -32,11 +34,11 @@ def guard(look: Look, actions: Sequence[Action], *, keep_closed: bool) -> Guarde
     """What takes the firewall's part back. What is so already is not done; `keep_closed`: ufw goes on keeping other
     machines from what vLLM listens on."""
     firewall = look.server.firewall()
-    ours = [one for one in actions if isinstance(one, Run) and one.argv[0] == "ufw" and _is_standing(firewall, one)]
-    others = [one for one in actions if not (isinstance(one, Run) and one.argv[0] == "ufw")]
+    ours = [one for one in actions if _is_of_ufw(one) and _is_standing(look, firewall, one)]
+    others = [one for one in actions if not _is_of_ufw(one)]
     left: list[str] = []
     opening = [one for one in ours if one.argv in (DISABLE, ALLOW_ALL)]
-    exposes = bool(opening) and _is_on(firewall) and _is_vllm_behind(look)
+    exposes = bool(opening) and _is_on(look, firewall) and _is_vllm_behind(look)
     if exposes and keep_closed:
         ours = [one for one in ours if one not in opening]
         left.append("ufw stays on: it alone keeps other machines from what vLLM listens on")
@@ -46,24 +48,33 @@ def guard(look: Look, actions: Sequence[Action], *, keep_closed: bool) -> Guarde
     if not any(one.argv == DISABLE for one in ours):
         ours, kept = _without_the_way_in(look, firewall, ours)
         left += kept
-    if any(isinstance(one, Run) for one in others) and (why := _needs_ufw(firewall, ours)):
+    if any(isinstance(one, Run) for one in others) and (why := _needs_ufw(look, firewall, ours)):
         others = [one for one in others if not isinstance(one, Run)]
         left += [why] if why not in left else []
-    if not ours or not _is_on(firewall):
+    if not ours or not _is_on(look, firewall):
         return Guarded((*ours, *forget(look.server), *others), tuple(left))
     ports = find_ssh_ports(look).ports
     armed = arm(look, was_active=firewall.enabled and firewall.loaded is not False)
     return Guarded((*armed, *ours, *prove_and_disarm(look, ports), *others), tuple(left), exposes)
 
 
-def _is_on(firewall: Firewall) -> bool:
-    """Also where ufw was killed while it was switched off: its file says so first, and its rules go after that."""
-    return firewall.enabled or firewall.loaded is True
+def _is_of_ufw(action: Action) -> TypeGuard[Run]:
+    return isinstance(action, Run) and action.argv[0] == "ufw"
 
 
-def _needs_ufw(firewall: Firewall, ours: Sequence[Run]) -> str:
+def _is_on(look: Look, firewall: Firewall) -> bool:
+    """Also where ufw was killed while it was switched off: its file says so first, its rules go after that, and last
+    the policy, which until then lets nobody in. Our mark tells that from a policy that somebody else has set."""
+    if firewall.enabled or firewall.loaded is True:
+        return True
+    kernels = (firewall.kernel4, firewall.kernel6)
+    refuses = any(one.policies.get("INPUT", "ACCEPT") != "ACCEPT" for one in kernels if one is not None)
+    return refuses and look.server.read(paths.UNCONFIRMED) is not None
+
+
+def _needs_ufw(look: Look, firewall: Firewall, ours: Sequence[Run]) -> str:
     """Why the package that a run has brought has to stay; "" where nothing needs it."""
-    if _is_on(firewall) and not any(one.argv == DISABLE for one in ours):
+    if _is_on(look, firewall) and not any(one.argv == DISABLE for one in ours):
         return "the package ufw stays: the firewall is on"
     deleted = [rule for one in ours for rule in _deleted(one)]
     theirs = [known for known in firewall.rules if not any(is_rule(known, rule) for rule in deleted)]
@@ -71,10 +82,10 @@ def _needs_ufw(firewall: Firewall, ours: Sequence[Run]) -> str:
     return f"the package ufw stays, switched off: it has rules of your own ({named})" if theirs else ""
 
 
-def _is_standing(firewall: Firewall, undo: Run) -> bool:
+def _is_standing(look: Look, firewall: Firewall, undo: Run) -> bool:
     """Whether there is anything that this command would take back."""
     if undo.argv == DISABLE:
-        return _is_on(firewall)
+        return _is_on(look, firewall)
     if undo.argv == ALLOW_ALL:
         # Anything else than ours was set since, by whoever wanted it so.
         return firewall.defaults.input == "deny"
@@ -92,7 +103,7 @@ def _is_vllm_behind(look: Look) -> bool:
 def _without_the_way_in(look: Look, firewall: Firewall, ours: list[Run]) -> tuple[list[Run], list[str]]:
     """Where ufw stays on: a rule of ours stays that is all that lets the operator in."""
     open_by_default = firewall.defaults.input == "allow" or any(one.argv == ALLOW_ALL for one in ours)
-    if not _is_on(firewall) or open_by_default:
+    if not _is_on(look, firewall) or open_by_default:
         return ours, []
     deleted = [rule for one in ours for rule in _deleted(one)]
     rest = tuple(known for known in firewall.rules if not any(is_rule(known, rule) for rule in deleted))

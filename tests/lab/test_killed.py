@@ -144,6 +144,35 @@ def test_start_of_ufw_that_was_cut_off_anywhere_is_seen_and_made_whole(operator:
         assert seen() == ["filtered", "filtered"], cut
 
 
+# What `ufw disable` has done when it is cut off: its file first, then the rules, chain by chain; the policy is left.
+CUT_OFF = "sed -i s/ENABLED=yes/ENABLED=no/ /etc/ufw/ufw.conf; iptables -F {}; ip6tables -F {}"
+
+
+def test_uninstall_that_was_killed_while_ufw_was_switched_off_lets_everybody_in_again(operator: Operator) -> None:
+    server, tcp = operator.server, operator.lab.outside.tcp
+    assert operator.apply()["exit_code"] == 0
+    kill_at(operator, began("ufw --force disable"), 0, command="uninstall --yes --expose")
+    server.run(["sh", "-ec", CUT_OFF.format("ufw-before-input", "ufw6-before-input")])
+    assert [tcp(address, 22, 0.5) for address in (server.address, server.address6)] == ["filtered"] * 2
+    # From the console: nobody gets in.
+    assert server.run(["vllm-https-setup", "uninstall", "--yes", "--expose"], check=False).code == 0
+    assert [tcp(address, 22) for address in (server.address, server.address6)] == ["open"] * 2
+    for program in ("iptables", "ip6tables"):
+        assert "-P INPUT ACCEPT" in server.run([program, "-S", "INPUT"]).stdout
+
+
+def test_firewall_that_was_half_switched_off_is_switched_on_whole(operator: Operator) -> None:
+    """`ufw enable` alone says that it was started already, and loads nothing."""
+    server = operator.server
+    assert operator.apply()["exit_code"] == 0
+    loaded = [server.run([program, "-S"]).stdout for program in ("iptables", "ip6tables")]
+    server.run(["sh", "-ec", CUT_OFF.format("ufw-user-input", "ufw6-user-input")])
+    document = server.run(["vllm-https-setup", "repair", "--json"], check=False)
+    assert document.code == 0, document
+    assert [server.run([program, "-S"]).stdout for program in ("iptables", "ip6tables")] == loaded
+    assert server.ssh("echo in").stdout == "in\n"
+
+
 @pytest.mark.parametrize("moment", [b"status half-installed ufw", b"status half-configured ufw"])
 def test_run_killed_while_it_installs_ufw_is_completed(attend: Attend, moment: bytes) -> None:
     operator = attend(ServerSpec(ufw_installed=False))

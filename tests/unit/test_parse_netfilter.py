@@ -13,6 +13,7 @@ from wizard.parse.netfilter import (
     foreign_chains,
     foreign_rules,
     is_ufw_loaded,
+    is_ufw_stopped,
     is_ufw_whole,
     parse_ruleset,
 )
@@ -84,6 +85,22 @@ def test_ufw_counts_as_whole_only_where_its_start_came_to_its_end(
     scene: str, family: int, incoming: str, whole: bool
 ) -> None:
     assert is_ufw_whole(ruleset(scene, family), incoming) is whole
+
+
+@pytest.mark.parametrize(
+    ("scene", "family", "stopped"),
+    [
+        ("fresh", 4, True),
+        ("added-inactive", 4, True),
+        ("disabled", 4, True),
+        ("disabled", 6, True),
+        ("guide", 4, False),
+        ("guide", 6, False),
+        ("start-cut-off-before-policy", 4, False),
+    ],
+)
+def test_ufw_can_be_started_where_its_users_chain_is_gone(scene: str, family: int, stopped: bool) -> None:
+    assert is_ufw_stopped(ruleset(scene, family)) is stopped
 
 
 @pytest.mark.parametrize(

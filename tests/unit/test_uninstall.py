@@ -32,6 +32,7 @@ from wizard.model import (
 from wizard.overlay import Overlay
 from wizard.package_removal import find_departure
 from wizard.parse.apt import Package, parse_simulation
+from wizard.parse.netfilter import parse_ruleset
 from wizard.reversal import Wish
 from wizard.rules import LETS_IN, Rules, opening
 from wizard.server import FileState, Firewall, Server
@@ -308,6 +309,26 @@ def test_what_is_so_already_is_not_done() -> None:
     look = scenario.load("exposed").look()
     look = replace(look, server=Described(look.server))
     assert guard(look, [OFF, HTTPS.undo[0]], keep_closed=False).actions == ()
+
+
+class Stopping(Described):
+    """ufw was killed while it was switched off: its file says so, its rules are gone, and its policy is not."""
+
+    def firewall(self) -> Firewall:
+        refuses = parse_ruleset("*filter\n:INPUT DROP [0:0]\nCOMMIT\n")
+        return replace(super().firewall(), enabled=False, loaded=False, kernel4=refuses, kernel6=None)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_ufw_that_was_killed_while_it_was_switched_off_is_switched_off_again(marked: bool) -> None:
+    """It lets nobody in. Without our mark a policy is another's, and not ours to open."""
+    look = on(SSH, HTTPS, name="finished")
+    server = Stopping(look.server)
+    if marked:
+        server.perform(Write(paths.UNCONFIRMED, b"", ""))
+    actions = guard(replace(look, server=server), [OFF], keep_closed=False).actions
+    assert commands(actions) == (["ufw --force disable"] if marked else [])
+    assert any(isinstance(one, Wait) for one in actions) is marked
 
 
 def test_undo_that_a_killed_run_has_left_armed_goes_too() -> None:

@@ -189,6 +189,12 @@ def is_ufw_whole(ruleset: Ruleset, incoming: str) -> bool:
     )
 
 
+def is_ufw_stopped(ruleset: Ruleset) -> bool:
+    """True if nothing keeps ufw from starting. Where its users' chain is there, a start says that it was done already,
+    and loads nothing; a stop that was cut off leaves that chain, full or empty (ufw-init-functions, ufw 0.36.2)."""
+    return ruleset.chains.keys().isdisjoint(("ufw-user-input", "ufw6-user-input"))
+
+
 def _targets(ruleset: Ruleset, chain: str) -> set[str | None]:
     return {rule.target for rule in ruleset.chains.get(chain, ())}
 

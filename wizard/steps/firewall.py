@@ -11,6 +11,7 @@ from ..boot import enable, is_masked, unmask
 from ..engine import Look, Step
 from ..model import Action, Finding, FirewallIs, Level, Run, UnitIs
 from ..models import units
+from ..parse.netfilter import is_ufw_stopped
 from ..parse.ufw import UfwRule
 from ..published import find_published
 from ..queries import ALL_PACKAGES, LOADED_RULES, SSH_CONFIGURED, begin_together
@@ -285,6 +286,8 @@ def _label(rule: dict[str, object]) -> str:
 
 def check_enabled(rules: Rules, ports: tuple[int, ...]) -> Finding:
     firewall = rules.firewall
+    kernels = [one for one in (firewall.kernel4, firewall.kernel6) if one is not None]
+    reload = Run(("ufw", "reload"), "load ufw's rules", makes=(FirewallIs(active=True),))
     if firewall.enabled and firewall.loaded is not False and is_all_loaded(rules, ports):
         return Finding("firewall.enabled", Level.OK, "ufw is on, and its rules are loaded")
     if firewall.enabled:
@@ -292,7 +295,7 @@ def check_enabled(rules: Rules, ports: tuple[int, ...]) -> Finding:
             "firewall.enabled",
             Level.DRIFT,
             "ufw is on in its file, but its rules are not loaded as its files have them",
-            fix=(Run(("ufw", "reload"), "load ufw's rules", makes=(FirewallIs(active=True),)),),
+            fix=(reload,),
         )
     off = Run(("ufw", "--force", "disable"), "switch the firewall off again", makes=(FirewallIs(active=False),))
     return Finding(
@@ -306,6 +309,7 @@ def check_enabled(rules: Rules, ports: tuple[int, ...]) -> Finding:
                 undo=(off,),
                 makes=(FirewallIs(active=True),),
             ),
+            *(() if all(map(is_ufw_stopped, kernels)) else (reload,)),
         ),
     )
 

@@ -180,8 +180,12 @@ def is_all_loaded(rules: Rules, ports: Iterable[int]) -> bool:
     """False where the kernel has not all of ufw: a start that was cut off lets everything in. Or where the files let a
     port in and the kernel has no rule for that: they were edited, and not loaded."""
     firewall = rules.firewall
-    kernels = (firewall.kernel4, firewall.kernel6 if firewall.defaults.ipv6 else None)
-    if not all(is_ufw_whole(kernel, firewall.defaults.input) for kernel in kernels if kernel is not None):
+    kernels, six = [firewall.kernel4], firewall.kernel6
+    # Where IPv6 is not there at all ufw loads nothing for it, and nothing is there.
+    has_six = any(":" in one.address for one in rules.look.server.addresses()) or (six is not None and six.policies)
+    if firewall.defaults.ipv6 and has_six:
+        kernels.append(six)
+    if not all(is_ufw_whole(one, firewall.defaults.input) for one in kernels if one is not None):
         return False
     return not any(
         rule is None for port in ports if rules.let_in(port, "tcp") for _, rule in loaded_refusals(rules, port, "tcp")

@@ -72,6 +72,12 @@ def server(
     return replace(base, description=about)
 
 
+def with_loaded(about: Scenario, program: str, dump: str) -> Scenario:
+    """The same server, with other rules of this program loaded."""
+    changed = {**about.description.commands, ((f"{program}-save", "-t", "filter"), ""): Output(0, dump)}
+    return replace(about, description=replace(about.description, commands=changed))
+
+
 def inspect(server: Scenario) -> list[Finding]:
     return list(firewall.inspect(server.look_within()))
 
@@ -212,11 +218,9 @@ def test_line_of_before_rules_that_comes_first_is_shown_and_left_alone() -> None
 def test_rules_of_others_before_ufws_are_shown() -> None:
     """Another program's rule in the chain INPUT."""
     about = server("guide")
-    key = (("iptables-save", "-t", "filter"), "")
-    dump = about.description.commands[key].out
+    dump = about.description.commands[(("iptables-save", "-t", "filter"), "")].out
     own = dump.replace("-A INPUT -j ufw-before-logging-input", "-A INPUT -p tcp -m tcp --dport 443 -j DROP", 1)
-    changed = {**about.description.commands, key: Output(0, own)}
-    refused = by_key(replace(about, description=replace(about.description, commands=changed)))
+    refused = by_key(with_loaded(about, "iptables", own))
     assert "iptables-save" in str(refused["firewall.refused_before"].remedy)
 
 
@@ -225,6 +229,30 @@ def test_rules_that_were_edited_and_not_loaded_are_loaded() -> None:
     assert [one.key for one in found if one.fix] == []
     found = inspect(server(rules=OPEN, rules6=OPEN6, loaded="v6-only", scene="guide"))
     assert commands(found) == ["ufw reload"]
+
+
+@pytest.mark.parametrize("scene", ["start-cut-off-before-user-rules", "start-cut-off-before-policy"])
+def test_ufw_whose_start_was_cut_off_is_not_taken_for_one_that_is_on(scene: str) -> None:
+    cut_off = (RECORDED / "netfilter" / f"iptables-1.8.9-{scene}.txt").read_text()
+    found = inspect(with_loaded(server("guide"), "iptables", cut_off))
+    assert [one.key for one in found if one.level is Level.DRIFT][1:] == ["firewall.enabled", "firewall.proof"]
+    assert commands(found) == ["ufw reload"]
+
+
+@pytest.mark.parametrize("addresses", [ADDRESSES, ADDRESSES[:1]])
+@pytest.mark.parametrize("scene", ["start-cut-off-before-policy", "fresh"])
+def test_ipv6_that_ufw_has_not_closed_matters_where_the_server_has_it(
+    scene: str, addresses: tuple[Address, ...]
+) -> None:
+    loaded = (RECORDED / "netfilter" / f"ip6tables-1.8.9-{scene}.txt").read_text()
+    found = inspect(with_loaded(server("guide", addresses=addresses), "ip6tables", loaded))
+    is_there = addresses == ADDRESSES or scene != "fresh"
+    assert commands(found) == (["ufw reload"] if is_there else [])
+
+
+def test_ufw_that_was_half_switched_off_is_loaded_anew_for_it_takes_itself_for_started() -> None:
+    assert commands(inspect(server("guide", enabled=False))) == ["ufw --force enable", "ufw reload"]
+    assert commands(inspect(server("guide", enabled=False, loaded="disabled"))) == ["ufw --force enable"]
 
 
 @pytest.mark.parametrize("path", ["/etc/ufw/user.rules", "/etc/ufw/user6.rules"])

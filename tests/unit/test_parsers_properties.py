@@ -69,6 +69,8 @@ def walked(text: str) -> None:
     """The rules, and the verdict on a packet: what is read is also gone through."""
     ruleset = netfilter.parse_ruleset(text)
     netfilter.is_ufw_loaded(ruleset)
+    netfilter.is_ufw_stopped(ruleset)
+    netfilter.is_ufw_whole(ruleset, "deny")
     netfilter.foreign_rules(ruleset)
     netfilter.foreign_chains(ruleset)
     for source in (None, "203.0.113.7"):
@@ -174,7 +176,8 @@ ASKED = {
     *("certificates.make_pair", "certificate_files.is_issued_by", "certificate_files.printable", "conditions.judge"),
     *("exec_start.holds_command", "launch.is_loopback", "launch.mentions", "launch.read_command"),
     *("launch.runs_directly", "launch.server_arguments", "netfilter.evaluate", "netfilter.foreign_chains"),
-    *("netfilter.foreign_rules", "netfilter.is_ufw_loaded", "options", "pem.write_block", "refusals", "shell"),
+    *("netfilter.foreign_rules", "netfilter.is_ufw_loaded", "netfilter.is_ufw_stopped", "netfilter.is_ufw_whole"),
+    *("options", "pem.write_block", "refusals", "shell"),
     *("start.start_of", "ufw.decide", "ufw.port_in", "words"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
@@ -146,6 +147,7 @@ class Race:
             other, aside = self._path.with_name(f"o{number}"), self._path.with_name(f"a{number}")
             self._plant(self._path, other, self._shadow)
             try:
+                self._put_back(number)
                 os.rename(self._path, aside)
                 os.rename(other, self._path)
                 os.rename(self._path, other)
@@ -155,6 +157,13 @@ class Race:
             self.swaps += 1
             if self._ended.is_set():
                 return
+
+    def _put_back(self, number: int) -> None:
+        """Where a write of ours came between, what was planted has stayed, and the file would be seen no more."""
+        if self._path.is_symlink() or not self._path.is_file():
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self._path, self._path.with_name(f"p{number}"))
+            self._path.write_text("exec vllm serve m\n")
 
     def __enter__(self) -> Race:
         self._thread.start()

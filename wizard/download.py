@@ -3,6 +3,9 @@
 apt itself fetches it, obeying its proxy, with lists, a key and a cache apart: nobody waits for a lock, and no hook of
 an update runs twice. What is in its cache apt compares by size alone: nothing is put there that apt has not verified by
 the key that the plan has checked. The commands stand in the log at their time, as what went on beside the steps.
+
+Where ufw is switched on in between, the download may stall: the kernel followed no connection before, and takes one for
+new whose next packet comes from outside. It is ended when apt's turn comes, and apt goes on with what there is.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from . import eab
 from .acme_words import translate
-from .caddy_service import loaded, wanted_admin
+from .caddy_service import CADDYS_LOG, loaded, wanted_admin
 from .engine import Look
 from .model import Action, FileIs, Finding, Impact, Level, Probe, Run, Wait
 from .parse.caddy_admin import DEFAULT_ADMIN, UNIX
@@ -181,7 +181,7 @@ def check_after(look: Look, put_back: tuple[Action, ...]) -> Iterator[Finding]:
         Issuance(look),
         makes=(FileIs(path, ISSUED, 0o600, "caddy", "caddy"),),
         otherwise=put_back,
-        late="Caddy's log: journalctl -u caddy -n 50",
+        late=CADDYS_LOG,
         shell=f"certificate_issued {shlex.quote(path)}",
     )
     first = ask_anew(look, put_back) if has_of_another_ca(look) else ()

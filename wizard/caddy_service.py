@@ -11,6 +11,7 @@ from .parse.caddy_admin import DEFAULT_ADMIN, DEFAULT_PORT, UNIX, admin_address
 from .paths import CADDY_ROOT, CADDY_SERVICE, CADDYFILE
 from .rate_limit import is_replaced
 
+CADDYS_LOG = "Caddy's log: journalctl -u caddy -n 50"
 ROOT_MADE = b"(made by Caddy when it first needs it)"
 ADMIN_PORT = ("127.0.0.1", DEFAULT_PORT)
 RESTART = ("systemctl", "restart", CADDY_SERVICE)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from . import acme
+from .caddy_service import CADDYS_LOG
 from .caddyfile import CERTIFICATE
 from .paths import CADDY_ROOT, ROOT_CERTIFICATE
 
@@ -83,7 +84,7 @@ def words(ending: Ending, stage: str, now: datetime) -> str:
 def remedy(ending: Ending) -> str:
     return {
         "custom": "have it renewed where it came from; new files are checked and loaded by themselves",
-        "acme": "Caddy's log: journalctl -u caddy -n 50; then: sudo vllm-https-setup status",
+        "acme": f"{CADDYS_LOG}; then: sudo vllm-https-setup status",
         "internal": f"a new CA: sudo rm -r {CA}; sudo systemctl restart caddy; sudo vllm-https-setup repair; then give "
         f"clients the new {ROOT_CERTIFICATE}",
     }[ending.mode]

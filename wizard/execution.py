@@ -51,7 +51,6 @@ def execute(run_id: str) -> int:
         session.server.download = download
         if key:
             session.server.fetched[key_url(session.look)] = Response(200, key)
-
         session.server.expect_reach()
 
         def before_actions() -> None:

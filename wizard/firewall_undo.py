@@ -34,24 +34,25 @@ def guard(look: Look, actions: Sequence[Action], *, keep_closed: bool) -> Guarde
     """What takes the firewall's part back. What is so already is not done; `keep_closed`: ufw goes on keeping other
     machines from what vLLM listens on."""
     firewall = look.server.firewall()
-    ours = [one for one in actions if _is_of_ufw(one) and _is_standing(look, firewall, one)]
+    is_on = _is_on(look, firewall)
+    ours = [one for one in actions if _is_of_ufw(one) and _is_standing(firewall, one, is_on=is_on)]
     others = [one for one in actions if not _is_of_ufw(one)]
     left: list[str] = []
     opening = [one for one in ours if one.argv in (DISABLE, ALLOW_ALL)]
-    exposes = bool(opening) and _is_on(look, firewall) and _is_vllm_behind(look)
+    exposes = bool(opening) and is_on and _is_vllm_behind(look)
     if exposes and keep_closed:
         ours = [one for one in ours if one not in opening]
         left.append("ufw stays on: it alone keeps other machines from what vLLM listens on")
         exposes = False
     # What opens comes first, whenever it was done: no rule may go while ufw still closes what it has let in.
     ours.sort(key=lambda one: (one.argv != DISABLE, one.argv != ALLOW_ALL))
-    if not any(one.argv == DISABLE for one in ours):
+    if is_on and not any(one.argv == DISABLE for one in ours):
         ours, kept = _without_the_way_in(look, firewall, ours)
         left += kept
-    if any(isinstance(one, Run) for one in others) and (why := _needs_ufw(look, firewall, ours)):
+    if any(isinstance(one, Run) for one in others) and (why := _needs_ufw(firewall, ours, is_on=is_on)):
         others = [one for one in others if not isinstance(one, Run)]
         left += [why] if why not in left else []
-    if not ours or not _is_on(look, firewall):
+    if not ours or not is_on:
         return Guarded((*ours, *forget(look.server), *others), tuple(left))
     ports = find_ssh_ports(look).ports
     armed = arm(look, was_active=firewall.enabled and firewall.loaded is not False)
@@ -72,9 +73,9 @@ def _is_on(look: Look, firewall: Firewall) -> bool:
     return refuses and look.server.read(paths.UNCONFIRMED) is not None
 
 
-def _needs_ufw(look: Look, firewall: Firewall, ours: Sequence[Run]) -> str:
+def _needs_ufw(firewall: Firewall, ours: Sequence[Run], *, is_on: bool) -> str:
     """Why the package that a run has brought has to stay; "" where nothing needs it."""
-    if _is_on(look, firewall) and not any(one.argv == DISABLE for one in ours):
+    if is_on and not any(one.argv == DISABLE for one in ours):
         return "the package ufw stays: the firewall is on"
     deleted = [rule for one in ours for rule in _deleted(one)]
     theirs = [known for known in firewall.rules if not any(is_rule(known, rule) for rule in deleted)]
@@ -82,10 +83,10 @@ def _needs_ufw(look: Look, firewall: Firewall, ours: Sequence[Run]) -> str:
     return f"the package ufw stays, switched off: it has rules of your own ({named})" if theirs else ""
 
 
-def _is_standing(look: Look, firewall: Firewall, undo: Run) -> bool:
+def _is_standing(firewall: Firewall, undo: Run, *, is_on: bool) -> bool:
     """Whether there is anything that this command would take back."""
     if undo.argv == DISABLE:
-        return _is_on(look, firewall)
+        return is_on
     if undo.argv == ALLOW_ALL:
         # Anything else than ours was set since, by whoever wanted it so.
         return firewall.defaults.input == "deny"
@@ -103,7 +104,7 @@ def _is_vllm_behind(look: Look) -> bool:
 def _without_the_way_in(look: Look, firewall: Firewall, ours: list[Run]) -> tuple[list[Run], list[str]]:
     """Where ufw stays on: a rule of ours stays that is all that lets the operator in."""
     open_by_default = firewall.defaults.input == "allow" or any(one.argv == ALLOW_ALL for one in ours)
-    if not _is_on(look, firewall) or open_by_default:
+    if open_by_default:
         return ours, []
     deleted = [rule for one in ours for rule in _deleted(one)]
     rest = tuple(known for known in firewall.rules if not any(is_rule(known, rule) for rule in deleted))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .caddy_service import restarted
+from .caddy_service import CADDYS_LOG, restarted
 from .clients import TRUST
 from .endpoint import ask_endpoint, endpoint_host, find_hosts, own_address
 from .engine import Look
@@ -22,7 +22,6 @@ LEAVES = f"{CADDY_HOME}/.local/share/caddy/certificates/local"
 UNKNOWN_ISSUER = re.compile("unable to get (local )?issuer|self-signed certificate")
 NO_CERTIFICATE = "alert internal error"  # what Caddy says to who asks for a name that it has none for
 ISSUANCE_S = 60
-LOG = "Caddy's log: journalctl -u caddy -n 50"
 HAS_ROOT = f"test -s {CADDY_ROOT}"
 
 
@@ -89,7 +88,7 @@ def check_after(look: Look) -> Iterator[Finding]:
         "its root certificate is made",
         ISSUANCE_S,
         Made(asked_of_endpoint(look)),
-        late=LOG,
+        late=CADDYS_LOG,
         interval_s=0.01,
         shell=HAS_ROOT,
     )
@@ -159,7 +158,7 @@ def on_its_way(host: str, asked: Request) -> Finding:
         "Caddy signs it itself, in a moment",
         ISSUANCE_S,
         Shown(asked),
-        late=LOG,
+        late=CADDYS_LOG,
         makes=(CaddyRuns(CADDYFILE),),
         shell=f"test -s {LEAVES}/{stored}/{stored}.crt",
     )

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import files
+from . import files, packets
 from .facts import Facts
 from .model import Action, Output, Remove, Run, SetupError, Wait, Write
-from .packets import begin
 from .parse.error_line import line_of_error
 from .process import Process
 from .queries import LISTENERS
@@ -65,7 +64,7 @@ class LiveServer(Facts):
     def expect_reach(self) -> None:
         """Packets will be sent: their namespace, and the program in it, are made while the rest is looked at."""
         with contextlib.suppress(OSError):
-            self._probe = begin()
+            self._probe = packets.begin()
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         begun, self._probe = self._probe, None

@@ -31,6 +31,7 @@ from .model import (
 )
 from .parse.ufw import UfwRule
 from .server import (
+    CONNECTION_REFUSED,
     Address,
     DnsAnswer,
     FileState,
@@ -189,7 +190,7 @@ class Overlay:
         if ready is None:
             return self.below.vllm_ready(request)
         if not ready:
-            return Response(0, error="connection refused")
+            return Response(0, error=CONNECTION_REFUSED)
         if request.bearer is None:
             return Response(401, b'{"error":"Unauthorized"}')
         return Response(200, b'{"object":"list","data":[]}')

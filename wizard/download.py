@@ -1,11 +1,11 @@
-"""Caddy's package, fetched while ufw and vLLM are at work: apt then has it in its cache when its turn comes.
+"""Caddy's package, fetched while vLLM loads its model: apt then has it in its cache when its turn comes.
 
 apt itself fetches it, obeying its proxy, with lists, a key and a cache apart: nobody waits for a lock, and no hook of
 an update runs twice. What is in its cache apt compares by size alone: nothing is put there that apt has not verified by
 the key that the plan has checked. The commands stand in the log at their time, as what went on beside the steps.
 
-Where ufw is switched on in between, the download may stall: the kernel followed no connection before, and takes one for
-new whose next packet comes from outside. It is ended when apt's turn comes, and apt goes on with what there is.
+It begins when the firewall is done with: where ufw is switched on while something is fetched, that may stall. The
+kernel followed no connection before, and takes one for new whose next packet comes from outside.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .system import Observer, RealMachine
 HERE = f"{RUNTIME}/download"
 KEY, LIST, LISTS, ARCHIVES = f"{HERE}/caddy.gpg", f"{HERE}/caddy.list", f"{HERE}/lists", f"{HERE}/archives"
 CACHE = "/var/cache/apt/archives"
+LAST_BEFORE = "firewall"
 # apt reads the one that its environment names first, then what lies in apt.conf.d, then this: apt.conf(5).
 FIRST_CONF, LAST_CONF, SYSTEM_CONF = f"{HERE}/first.conf", f"{HERE}/apt.conf", "/etc/apt/apt.conf"
 HOOKS = ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success")
@@ -45,15 +46,16 @@ COMMANDS = (
 
 
 def key_of_plan(results: Iterable[StepResult]) -> bytes:
-    """The key that the plan has checked; b"" where it installs no Caddy, or does nothing before that."""
-    key, anything_before = b"", False
+    """The key that the plan has checked; b"" where it installs no Caddy, or does nothing just before that."""
+    key, is_between, anything_between = b"", False, False
     for result in results:
         for action in result.actions:
             if isinstance(action, Write) and action.path == KEYRING:
                 key = action.content
             if isinstance(action, Run) and CADDY in installed_by(action.argv):
-                return key if anything_before else b""
-        anything_before = anything_before or bool(result.actions)
+                return key if anything_between else b""
+        anything_between = anything_between or (is_between and bool(result.actions))
+        is_between = is_between or result.step.id == LAST_BEFORE
     return b""
 
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from . import checked, files, journal, new_key, paths, render, runs, shortage
 from .book import Book
 from .caddy_source import key_url, repository_of
 from .commands import save_answers
-from .download import Download
-from .engine import Look, StepResult, applied, walk
+from .download import LAST_BEFORE, Download
+from .engine import Look, StepResult, applied, walk_each
 from .internal import CLIENTS_NEED_IT, NEW_EXPORT
 from .model import Report, SetupError, Status, TestRow
 from .own_places import refuse_foreign_places
@@ -56,7 +57,11 @@ def execute(run_id: str) -> int:
         def before_actions() -> None:
             if not asks_nothing:
                 save_answers(text, wanted, request.get("rendered"))
+
+        def after_step(result: StepResult) -> None:
+            if result.step.id == LAST_BEFORE and result.status in (Status.OK, Status.CHANGED):
                 download.begin()
+                session.server.expect_reach()
 
         book = journal.Journal(run_id, session.mask, before_actions)
         session.machine.observer = book
@@ -66,7 +71,7 @@ def execute(run_id: str) -> int:
             book.event("run", durable=True, run=book.run, command=command)
             book.line(f"vllm-https-setup {command}, run {book.run}")
             with download:
-                report = (_take_back if undoes else carry_out)(session, book, request)
+                report = _take_back(session, book, request) if undoes else carry_out(session, book, request, after_step)
         except Exception as error:
             report = broken(session, book, command, error)
         try:
@@ -121,12 +126,18 @@ def _take_back(session: Session, book: journal.Journal, request: dict[str, Any])
     )
 
 
-def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
+def carry_out(
+    view: View, book: Book, request: dict[str, Any], after_step: Callable[[StepResult], None] = lambda result: None
+) -> Report:
     """The steps walked, and where that went well the final test."""
     steps = steps_named(request["only"])
     if request["command"] == new_key.COMMAND:
         steps = new_key.steps(proved=bool(request["proved"]), unit=str(request.get("unit", "")))
-    results = walk(steps, view.look, book, request.get("reviewed"))
+    walked = []
+    for result in walk_each(steps, view.look, book, request.get("reviewed")):
+        walked.append(result)
+        after_step(result)
+    results = tuple(walked)
     rows: tuple[TestRow, ...] = ()
     failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)
     if not failed and any(result.step.prove for result in results):

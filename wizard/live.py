@@ -64,7 +64,7 @@ class LiveServer(Facts):
     def expect_reach(self) -> None:
         """Packets will be sent: their namespace, and the program in it, are made while the rest is looked at."""
         with contextlib.suppress(OSError):
-            self._probe = packets.begin()
+            self._probe = self._probe or packets.begin()
 
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         begun, self._probe = self._probe, None

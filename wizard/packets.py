@@ -93,6 +93,8 @@ def _join(machine: RealMachine, pid: int) -> str:
         f"route add default via {HOST4}\n"
         f"addr add {PROBE6}/126 dev {INSIDE} nodad\n"
         f"route add ::/0 via {HOST6}\n"
+        f"ntable change name arp_cache dev {INSIDE} retrans 20 mcast_probes 10\n"
+        f"ntable change name ndisc_cache dev {INSIDE} retrans 20 mcast_probes 10\n"
         "link set lo up\n"
     )
     for argv, batch in (

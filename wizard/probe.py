@@ -15,7 +15,9 @@ import time
 SIOCGIFFLAGS = 0x8913
 IFF_UP = 0x1
 ROUNDS = 5
-GRACE_S = 0.1
+# A hundred times what an answer takes. Thirty open ports of a family on a server with four busy processes for each of
+# its cores were heard within 15 ms of one another, in 800 tries.
+GRACE_S = 0.05
 
 
 def wait_until_joined(until: float) -> None:
@@ -44,10 +46,10 @@ def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str,
     """One SYN to each target, and what came back within `patience` seconds.
 
     The kernel answers all of a family's in the same moment, where it answers at all: once one has answered, GRACE_S is
-    long enough for the others.
+    long enough for the others. What has come by then counts, however late this program gets to see it.
     """
     selector = selectors.DefaultSelector()
-    found: list[tuple[str, str, float]] = [("filtered", "no answer", patience * 1000)] * len(targets)
+    found: list[tuple[str, str, float]] = [("filtered", "no answer", 0.0)] * len(targets)
     began = time.monotonic()
     for number, (address, port) in enumerate(targets):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -61,9 +63,11 @@ def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str,
             connection.close()
     until = dict.fromkeys((False, True), began + patience)
     while waiting := [is_ipv6(targets[key.data]) for key in selector.get_map().values()]:
-        if (left := max(until[family] for family in waiting) - time.monotonic()) <= 0:
+        left = max(until[family] for family in waiting) - time.monotonic()
+        ready = selector.select(max(left, 0))
+        if not ready and left <= 0:
             break
-        for key, _ in selector.select(left):
+        for key, _ in ready:
             answered = key.fileobj
             assert isinstance(answered, socket.socket)
             code = answered.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -73,8 +77,10 @@ def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str,
                 until[is_ipv6(targets[key.data])] = min(began + patience, now + GRACE_S)
             selector.unregister(answered)
             answered.close()
+    waited = round((time.monotonic() - began) * 1000, 2)
     for key in list(selector.get_map().values()):
         assert isinstance(key.fileobj, socket.socket)
+        found[key.data] = ("filtered", "no answer", waited)
         key.fileobj.close()
     return found
 

@@ -122,16 +122,16 @@ def test_repository_that_breaks_off_is_a_sentence_and_the_next_apply_completes(s
 def test_package_that_came_in_part_while_the_rest_was_done_is_gone_on_with(
     attend: Callable[[ServerSpec], Operator],
 ) -> None:
-    operator = attend(ServerSpec(guide_packages=True))
+    operator = attend(ServerSpec(guide_packages=True, load_seconds=2))
     with operator.lab.gate.dripping("/pool/", 3_000_000):
         document = operator.apply()
     assert document["exit_code"] == 0, troubles(document)
     log = (operator.file(document["log_path"]) or b"").decode()
     assert re.search(r"Get:\d+ https://dl.cloudsmith.io/.* caddy ", log), "the rest is told of as it comes"
     number, unit = re.findall(r"Fetched ([\d.]+) (k|M)?B in", log)[-1]
-    # Now and then it is the first piece alone: where ufw is switched on while a download is under way, and the next
-    # packet comes from outside, the kernel takes the connection for a new one, and ufw drops it.
-    assert float(number) * {"": 1, "k": 1e3, "M": 1e6}[unit] < CADDY_BYTES * 0.99, "the part was fetched again"
+    print(f"fetched in its turn: {number} {unit}B")
+    # The rest has come while vLLM was loading its model, after the firewall was switched on: none of it was dropped.
+    assert float(number) * {"": 1, "k": 1e3, "M": 1e6}[unit] < CADDY_BYTES * 0.9, "the part was fetched again"
 
 
 # ── unattended-upgrades at a boot ──

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import selectors
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from wizard import probe
 from wizard.mask import Mask
 from wizard.model import TIMED_OUT
 from wizard.process import Process
@@ -149,3 +152,19 @@ def test_probe_that_is_told_of_no_target_sends_nothing_and_ends() -> None:
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+class OneAtATime(selectors.DefaultSelector):
+    """As a program sees its answers that gets no processor in between."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return super().select(timeout)[:1]
+
+
+@pytest.mark.allow_network("127.0.0.1")
+def test_answer_that_is_there_counts_however_late_the_probe_gets_to_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "GRACE_S", -1)
+    monkeypatch.setattr("wizard.probe.selectors.DefaultSelector", OneAtATime)
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        found = probe.try_once([("127.0.0.1", listener.getsockname()[1]) for listener in (one, other)], 0.3)
+    assert [state for state, *_ in found] == ["open", "open"]

@@ -112,7 +112,6 @@ def build_parser() -> Parser:
     check.add_argument("file", metavar="F", help=answers_help)
     # What units execute is not for people: without help it is left out of --help.
     commands.add_parser("run").add_argument("run")
-    commands.add_parser("standby")
     for hidden in ("refresh", "watch"):
         commands.add_parser(hidden).add_argument("--json", action="store_true")
     commands.choices["watch"].add_argument("--pause", type=float, default=20, metavar="SECONDS")
@@ -485,17 +484,6 @@ def run(options: argparse.Namespace, words: Sequence[str]) -> int:
     return execute(options.run)
 
 
-def standby(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """A run that is told which one it is when all is loaded, or that there is none: see standby.py."""
-    from .execution import execute
-
-    run = sys.stdin.readline().strip()
-    if not run:
-        return 0
-    ask_ahead()
-    return execute(run)
-
-
 ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "plan": plan,
     "apply": apply,
@@ -514,5 +502,4 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {
     "log": log,
     "answers": answers,
     "run": run,
-    "standby": standby,
 }

@@ -27,7 +27,6 @@ from .session import (
     steps_named,
     test_exit_code,
 )
-from .standby import Standby
 from .steps import STEPS
 from .system import find_operator
 
@@ -152,8 +151,7 @@ def apply(command: str, text: bytes | None, tell: Tell, only: Sequence[str] = ()
     if files.read(paths.ANSWERS) is not None:
         # It was set up before: most often nothing is left to be done, and it is tested at once.
         session.server.expect_reach()
-    with Standby() as standby:
-        return carry_through(session, command, text, unfinished, tell, only=only, standby=standby)
+    return carry_through(session, command, text, unfinished, tell, only=only)
 
 
 def carry_through(
@@ -165,10 +163,9 @@ def carry_through(
     *,
     only: Sequence[str] = (),
     agree: Callable[[Report], None] = lambda plan: None,
-    standby: Standby | None = None,
 ) -> Document:
     """The plan by these answers, carried out by a run once `agree` has not raised; and its report."""
-    results = session.plan(steps_named(only), standby)
+    results = session.plan(steps_named(only))
     if is_blocked(results):
         return document_of(report_of_plan(session, command, results, 3), session.mask)
     if any(result.status is Status.FAILED for result in results):
@@ -176,7 +173,7 @@ def carry_through(
     if not has_actions(results):
         return document_of(_nothing_to_do(session, command, text, results, unfinished), session.mask)
     agree(report_of_plan(session, command, results, 0))
-    run = begin(session, command, text, results, unfinished, only=only, standby=standby)
+    run = begin(session, command, text, results, unfinished, only=only)
     return follow(session, run, tell)
 
 
@@ -189,7 +186,6 @@ def begin(
     *,
     only: Sequence[str] = (),
     reviewed: bool = False,
-    standby: Standby | None = None,
 ) -> str:
     """Starts the run that applies this plan, and returns its id. A plan that was `reviewed` is all that it will do.
 
@@ -205,7 +201,7 @@ def begin(
         "reviewed": fingerprints(results) if reviewed else None,
         "caddy_key": base64.b64encode(key_of_plan(results)).decode(),
     }
-    return start_run(session, request, text, report_of_plan(session, command, results, 0), standby)
+    return start_run(session, request, text, report_of_plan(session, command, results, 0))
 
 
 def request_of(session: Session, command: str, continued: str | None) -> dict[str, Any]:
@@ -220,9 +216,7 @@ def request_of(session: Session, command: str, continued: str | None) -> dict[st
     }
 
 
-def start_run(
-    session: Session, request: dict[str, Any], text: bytes, planned: Report, standby: Standby | None = None
-) -> str:
+def start_run(session: Session, request: dict[str, Any], text: bytes, planned: Report) -> str:
     """The run's directory, and its unit. What it brings back lies beside it until a run has: see restored.py."""
     run = journal.new_run_id(time.time())
     kept = session.look.archive
@@ -232,7 +226,7 @@ def start_run(
         files.write(paths.RESTORE, kept.raw, mode=0o600)
     journal.prepare(run, request, text, {"steps": [[c.as_json() for c in step.changes] for step in planned.steps]})
     try:
-        runs.start(session.machine, run, standby)
+        runs.start(session.machine, run)
     except SetupError:
         journal.forget(run)
         if placed:

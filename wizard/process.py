@@ -124,11 +124,6 @@ class Process:
             selector.unregister(stdin)
             stdin.close()
 
-    def outlast(self, timeout_s: float) -> None:
-        """Waits for its end, whatever it says."""
-        with self, contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout_s)
-
     def end(self) -> None:
         """SIGTERM to its group, and SIGKILL to what is left of it: grandchildren that hold the pipes end too."""
         for sent in (signal.SIGTERM, signal.SIGKILL):

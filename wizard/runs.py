@@ -15,8 +15,7 @@ from typing import Any, Self
 from . import files, paths
 from .journal import Events, run_directory
 from .model import Output, SetupError
-from .standby import Standby, unit_command
-from .system import RealMachine, program_of
+from .system import RealMachine, own_command, program_of
 
 LOOKING = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 FOLLOW_INTERVAL_S = 0.02
@@ -170,11 +169,16 @@ def refuse_beside_another() -> None:
         raise Busy(holder)
 
 
-def start(machine: RealMachine, run: str, standby: Standby | None = None) -> None:
+def start(machine: RealMachine, run: str) -> None:
     """Starts the run as a unit of its own: it outlives this process, its terminal and its SSH connection."""
-    if standby is not None and standby.tell(machine, run):
-        return
-    output: Output = machine.command(unit_command("run", run), timeout_s=30)
+    argv = (
+        *("systemd-run", "--quiet", "--collect", f"--unit={paths.RUN_UNIT}", "--service-type=exec"),
+        *("--description=vllm-https-setup: a run", "--property=KillMode=mixed", "--property=UMask=0022"),
+        # Asked to stop it ends after the action that it is at: a restart of vLLM, or dpkg.
+        "--property=TimeoutStopSec=300",
+        *("--property=WorkingDirectory=/", "--", *own_command("run", run)),
+    )
+    output: Output = machine.command(argv, timeout_s=30)
     if not output.ok:
         if (holder := find_holder()) is not None or "already" in output.err:
             raise Busy(holder or wait_for_holder())

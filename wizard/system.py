@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import socket
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -261,3 +262,8 @@ def _own_connection(sshd: psutil.Process, said: SshConnection | None) -> SshConn
 
     of_others = listening(psutil.net_connections(kind="tcp")) - listening(of_sshd)
     return next((one for one in up if one.server_port in of_others), None)
+
+
+def own_command(*arguments: str) -> tuple[str, ...]:
+    """This program as a command for systemd: the same interpreter, isolated from the caller's environment."""
+    return (sys.executable, "-I", "-m", "wizard", *arguments)

@@ -23,9 +23,8 @@ from wizard.model import Action, Change, Output, Remove, Run, SetupError, Status
 from wizard.overlay import Overlay
 from wizard.process import Process
 from wizard.server import FileState
-from wizard.standby import own_command
 from wizard.steps import STEPS
-from wizard.system import Nobody, RealMachine
+from wizard.system import Nobody, RealMachine, own_command
 
 FULL = SetupError("/x could not be written: No space left on device. It is as it was.", "see: df -h /")
 SERVERS = ("exposed", pytest.param("ufw-active-with-rules", marks=pytest.mark.thorough))

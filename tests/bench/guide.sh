@@ -1,9 +1,13 @@
 #!/bin/sh
 # The guide's commands by hand, as root on a server: what any installer is measured against.
 # No checks, no proof, no way back; the second run does what the first did.
-# usage: guide.sh [ADDRESS]     the address that clients will use; the first of this server where none is given
+# usage: guide.sh [SITE [TLS]]
+#   SITE  what clients will call; this server's first address where none is given
+#   TLS   how the site gets its certificate, as Caddyfile: `tls internal` where it is not given. With another the way in
+#         by HTTP is opened as well, and the script ends when the site has its certificate.
 set -eu
 address=${1:-$(hostname -I | cut -d' ' -f1)}
+tls=${2:-tls internal}
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 
 # Caddy, from its own repository
@@ -18,6 +22,7 @@ apt-get install -y -q caddy
 # the firewall
 ufw allow ssh
 ufw allow 443/tcp
+[ "$tls" = "tls internal" ] || ufw allow 80/tcp
 ufw --force enable
 
 # vLLM on loopback only
@@ -28,7 +33,7 @@ until curl -sf -o /dev/null http://127.0.0.1:8000/health; do sleep 0.1; done
 # the proxy
 cat >/etc/caddy/Caddyfile <<CADDYFILE
 https://$address {
-	tls internal
+	$tls
 	encode zstd gzip
 	header {
 		Strict-Transport-Security "max-age=31536000; includeSubDomains; preload"
@@ -51,3 +56,5 @@ https://$address {
 }
 CADDYFILE
 systemctl restart caddy
+[ "$tls" = "tls internal" ] ||
+    until curl -sk -o /dev/null --connect-to "$address::127.0.0.1:" "https://$address/"; do sleep 0.1; done

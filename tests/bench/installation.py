@@ -1,16 +1,17 @@
 """A first installation in each mode, beside the guide's commands as a plain script: fresh servers, turn by turn.
 
 Ours ends with all its proofs, the guide's with none. The server has the guide's packages already, as most have; in the
-last round of figures it has not, and both have to install them.
+last round of figures it has not, and both have to install them. The guide's script is the same one beside each mode;
+and once more the one that does what the mode asks for: opens port 80, and waits until the CA has issued.
 """
 
 from pathlib import Path
 
 from tests.bench.memory import peak
 from tests.bench.row import Limit, Row, Rows, medians
-from tests.lab import Lab, ServerSpec, ensure_program_layer
+from tests.lab import Lab, Server, ServerSpec, ensure_program_layer
 from tests.lab.operator import Operator
-from tests.lab.site import Site
+from tests.lab.site import CA_FILE, CHAIN, DOMAIN, KEY, Site
 from tests.lab.space import Deadline
 
 from .commands import ANSWERS, CHECKOUT, GUIDE, HERE, OURS, STANDIN, timed
@@ -32,13 +33,27 @@ def first(lab: Lab, layer: Path, mode: str, *, there: bool) -> float:
         server.discard()
 
 
-def guide(lab: Lab, *, there: bool) -> float:
+def guide(lab: Lab, *, there: bool, mode: str = "internal") -> float:
     server = lab.boot(ServerSpec(guide_packages=there, standin=STANDIN))
     try:
+        words: tuple[str, ...] = ()
+        if mode != "internal":
+            site = Site(lab, lab.acme(), Operator(lab, server))
+            site.answer_mode(mode)
+            words = (DOMAIN, of_caddy(server, site, mode))
         server.put(GUIDE, (HERE / "guide.sh").read_bytes())
-        return timed(server, ("sh", GUIDE))
+        return timed(server, ("sh", GUIDE, *words))
     finally:
         server.discard()
+
+
+def of_caddy(server: Server, site: Site, mode: str) -> str:
+    """How Caddy gets the certificate in this mode, as the guide has it typed."""
+    if mode == "acme":
+        return f"tls ops@example.test {{\n\t\tca {site.acme.directory}\n\t\tca_root {CA_FILE}\n\t}}"
+    # Where the service, whose user is not there yet, can read them.
+    server.run(["sh", "-ec", f"install -d /srv/tls; install -m 0644 {CHAIN} {KEY} /srv/tls"])
+    return "tls /srv/tls/chain.pem /srv/tls/key.pem"
 
 
 def largest(lab: Lab, layer: Path) -> float:
@@ -69,6 +84,8 @@ def measure(rounds: int) -> Rows:
                 "internal": lambda: first(lab, layer, "internal", there=True),
                 "acme": lambda: first(lab, layer, "acme", there=True),
                 "custom": lambda: first(lab, layer, "custom", there=True),
+                "guide, acme": lambda: guide(lab, there=True, mode="acme"),
+                "guide, custom": lambda: guide(lab, there=True, mode="custom"),
                 "guide, all to be installed": lambda: guide(lab, there=False),
                 "all to be installed": lambda: first(lab, layer, "internal", there=False),
             },
@@ -79,9 +96,14 @@ def measure(rounds: int) -> Rows:
         Row(f"first apply, {mode}", found[mode], "the guide's script, fresh", found["guide"], 1.2)
         for mode in ("internal", "acme", "custom")
     ]
+    alike = [
+        Row(f"first apply, {mode}", found[mode], "the guide's, in that mode", found[f"guide, {mode}"], 1.2)
+        for mode in ("acme", "custom")
+    ]
     packages = ("all to be installed", "guide, all to be installed")
     return [
         *modes,
+        *alike,
         Row("first apply, its packages too", found[packages[0]], "the guide's, likewise", found[packages[1]], 1.2),
         Limit("memory of apply, at the most", memory, LARGEST_MIB),
     ]

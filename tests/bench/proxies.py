@@ -93,7 +93,7 @@ def guides() -> Kind:
     (heredoc,) = re.findall(r"<<CADDYFILE\n(.*?)\nCADDYFILE\n", (HERE / "guide.sh").read_text(), flags=re.S)
 
     def text(port: int, upstream: str) -> str:
-        site = heredoc.replace("$address", HOST).replace(UPSTREAM, upstream)
+        site = heredoc.replace("$address", HOST).replace("$tls", "tls internal").replace(UPSTREAM, upstream)
         # Its CA would become one of this machine's: the one thing that is not left as it stands.
         return f"{{\n{_global_options(port)}\tskip_install_trust\n}}\n{site}\n"
 

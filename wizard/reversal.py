@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from . import files
+from .actions import show
 from .admin_socket import DROP_IN as ADMIN_DROP_IN
 from .apt import CADDY, installed_by
 from .caddy_removal import CaddyRemoval, find_caddy_removal
 from .caddy_service import RESTART, is_moved
 from .caddyfile import HEADING, is_packaged
 from .drop_in import emptied_by, without_directory
-from .engine import Look, Step, StepResult, Watcher, perform_all, show
+from .engine import Look, Step, StepResult, Watcher, perform_all
 from .existing import IMPORT, lines_of, without_import
 from .firewall_undo import guard
 from .model import Action, Remove, Run, SetupError, Status, Wait, Write

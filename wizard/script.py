@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from . import __version__, paths
+from .actions import compose
 from .answers import dump
 from .apt import LOCK_WAIT_S
-from .engine import Look, NoWatcher, Step, StepResult, compose
+from .engine import Look, NoWatcher, Step, StepResult
 from .harden.sandbox import FILE as CONFINES
 from .mask import Mask, strip_control
 from .model import Action, Change, Finding, Impact, Level, Remove, Run, SetupError, Wait, Write

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .engine import compose
+from .actions import compose
 from .model import Action, Finding, Level, Remove, Run, Then, Write
 from .server import FileState
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from . import checked, files, paths
+from .actions import show
 from .answers_file import AnswersError
 from .caddyfile import CERTIFICATES
 from .endpoint import find_hosts
-from .engine import Look, StepResult, show
+from .engine import Look, StepResult
 from .model import Action, Change, Remove, Run, SetupError, Status, Write
 from .owned import Owned, OwnedFile
 from .reversal import Done, Reversal, Wish, plan_reversal, read_backup

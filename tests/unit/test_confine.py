@@ -12,9 +12,10 @@ import pytest
 from tests.servers import scenario
 from tests.unit.altered import SCRIPT, with_answers, with_files, with_unit
 from wizard import admin_socket
+from wizard.actions import compose
 from wizard.caddy_service import is_moved, loaded
 from wizard.described import DescribedMachine
-from wizard.engine import Look, compose
+from wizard.engine import Look
 from wizard.facts import Facts
 from wizard.harden import sandbox
 from wizard.harden.vllm_places import elevated, find_places

@@ -17,9 +17,10 @@ from tests.unit.altered import SCRIPT, exec_start, with_answers, with_files, wit
 from tests.unit.test_confine import Absent
 from tests.unit.test_uninstall import Described
 from wizard import journal
+from wizard.actions import compose
 from wizard.book import owned_after, owned_before
 from wizard.described import DescribedMachine
-from wizard.engine import Look, NoWatcher, StepResult, compose, fingerprints, walk
+from wizard.engine import Look, NoWatcher, StepResult, fingerprints, walk
 from wizard.facts import Facts
 from wizard.harden import sandbox
 from wizard.model import TIMED_OUT, Action, Level, Output, Remove, Run, Status, Wait, Write

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.servers import scenario
-from wizard.engine import Look, NoWatcher, Step, accepted, compose, fingerprint, proved, show, walk, worst_impact
+from wizard.actions import compose, fingerprint, show
+from wizard.engine import Look, NoWatcher, Step, accepted, proved, walk
 from wizard.mask import DOTS, Mask
 from wizard.model import (
     TIMED_OUT,
@@ -354,10 +355,3 @@ def test_shown_actions_are_masked_and_secrets_are_no_diff() -> None:
     assert show(Write("/etc/f", b"abc", "why", private=True), before, mask).diff == DOTS
     assert show(Write("/etc/f", b"\x99", "why", binary=True), before, mask).diff == "(binary, 1 bytes)"
     assert show(Remove("/etc/f", "why"), before, mask).diff.endswith(f"-key: {DOTS}")
-
-
-def test_worst_impact_is_the_worst(look: Look) -> None:
-    writes = [drift("a.x", replace(touch("/1"), impact=Impact.RELOAD_CADDY), replace(touch("/2"), impact=Impact.NONE))]
-    results = walk([step("a", lambda _: writes)], look)
-    assert worst_impact(results) is Impact.RELOAD_CADDY
-    assert worst_impact(()) is Impact.NONE

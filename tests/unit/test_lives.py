@@ -24,8 +24,9 @@ from tests.servers.recording import CANARY
 from tests.unit.test_laws import NOT_BROUGHT_BACK, Book, Killed, applied, apply, has_fix
 from tests.unit.test_uninstall import BACKUPS, CADDY_GONE, EVERYTHING, NO_CADDY, Described, Keeping
 from wizard import paths, reversal, uninstall
+from wizard.actions import show
 from wizard.book import owned_after, owned_before
-from wizard.engine import Look, show, walk
+from wizard.engine import Look, walk
 from wizard.model import (
     Action,
     Effect,

@@ -13,11 +13,12 @@ from tests.servers.gateway import DescribedGateway
 from tests.unit.altered import SCRIPT, findings, with_answers, with_files, with_listeners, with_new_command
 from tests.unit.test_plain import ENTER, walk
 from wizard import checked
+from wizard.actions import compose
 from wizard.answers import Vllm, dump, load
 from wizard.caddyfile import render_caddyfile, render_metrics, render_site
 from wizard.clients import checks, summarize, text
 from wizard.endpoint import base_url, endpoint_host, find_hosts
-from wizard.engine import Look, compose
+from wizard.engine import Look
 from wizard.harden import metrics
 from wizard.model import Action, Endpoint, Finding, Impact, Level, Report, Run, Served, Then, Wait, Write
 from wizard.models import Model, further, models

@@ -14,8 +14,9 @@ from tests.servers import scenario
 from tests.servers.scenario import Scenario
 from tests.unit.altered import ENV, SCRIPT, UNIT, exposed, with_files, with_listeners, with_unit
 from wizard import journal, new_key, rollback
+from wizard.actions import compose
 from wizard.book import owned_after, owned_before
-from wizard.engine import Look, StepResult, compose, walk
+from wizard.engine import Look, StepResult, walk
 from wizard.mask import DOTS
 from wizard.model import Action, Finding, Level, Remove, Run, Secret, SetupError, Status, Wait, Write
 from wizard.models import models

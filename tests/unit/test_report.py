@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 
 from tests.servers import scenario
 from tests.servers.recording import CANARY
-from wizard.engine import planned, show
+from wizard.actions import show
+from wizard.engine import planned
 from wizard.mask import Mask
 from wizard.model import (
     Action,

@@ -17,9 +17,10 @@ from tests.servers.scenario import Scenario
 from tests.unit.altered import with_command, with_exchange, with_files
 from tests.unit.certificates import CHAIN, DOMAIN, LEAF, LOWER, NOW, UPPER
 from wizard import answers, custom, eab, internal
+from wizard.actions import show
 from wizard.caddyfile import ACCOUNT_KEY, PACKAGED_CADDYFILE, render_caddyfile
 from wizard.described import DescribedMachine
-from wizard.engine import Look, show
+from wizard.engine import Look
 from wizard.facts import Facts
 from wizard.mask import Mask
 from wizard.model import Finding, Level, Output, Remove, Run, Write

@@ -47,15 +47,14 @@ COMMANDS = (
 
 def key_of_plan(results: Iterable[StepResult]) -> bytes:
     """The key that the plan has checked; b"" where it installs no Caddy, or does nothing just before that."""
-    key, is_between, anything_between = b"", False, False
+    key, anything_between = b"", False
     for result in results:
         for action in result.actions:
             if isinstance(action, Write) and action.path == KEYRING:
                 key = action.content
             if isinstance(action, Run) and CADDY in installed_by(action.argv):
                 return key if anything_between else b""
-        anything_between = anything_between or (is_between and bool(result.actions))
-        is_between = is_between or result.step.id == LAST_BEFORE
+        anything_between = result.step.id != LAST_BEFORE and (anything_between or bool(result.actions))
     return b""
 
 

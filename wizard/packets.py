@@ -87,14 +87,16 @@ def _join(machine: RealMachine, pid: int) -> str:
         f"link set {OUTSIDE} up\n"
         f"addr add {HOST6}/126 dev {OUTSIDE} nodad\n"
     )
+    # The first question for a neighbour may be lost while the pair is coming up; the next would come after a second.
+    soon = "retrans 20 mcast_probes 10"
     there = (
         f"addr add {PROBE4}/30 dev {INSIDE}\n"
         f"link set {INSIDE} up\n"
         f"route add default via {HOST4}\n"
         f"addr add {PROBE6}/126 dev {INSIDE} nodad\n"
         f"route add ::/0 via {HOST6}\n"
-        f"ntable change name arp_cache dev {INSIDE} retrans 20 mcast_probes 10\n"
-        f"ntable change name ndisc_cache dev {INSIDE} retrans 20 mcast_probes 10\n"
+        f"ntable change name arp_cache dev {INSIDE} {soon}\n"
+        f"ntable change name ndisc_cache dev {INSIDE} {soon}\n"
         "link set lo up\n"
     )
     for argv, batch in (

@@ -17,7 +17,7 @@ from .queries import LISTENERS
 from .server import Listener, Reach, Response, Target
 from .system import RealMachine
 from .ufw_files import complaint
-from .unit_log import SYNC, said_by
+from .unit_log import SYNC, said_by, said_of
 from .waiting import wait
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 # What of systemctl has a unit do something that can fail for the unit's own reasons.
 STARTING = ("start", "restart", "reload", "reload-or-restart", "try-restart")
 LONGEST_REASON = 500
+START_LIMIT_S = 30
+REFUSED = "Start request repeated too quickly"
+
+
+def started_by(argv: Sequence[str]) -> str:
+    """The service that this command of systemctl's starts, or tells to read its configuration; "" where it does not."""
+    starts = argv[0] == "systemctl" and argv[1] in STARTING and argv[-1].endswith(".service")
+    return argv[-1] if starts else ""
 
 
 class LiveServer(Facts):
@@ -94,20 +102,36 @@ class LiveServer(Facts):
             self.refresh()
 
     def _run(self, action: Run) -> Output:
-        """The command, again while `retry` says that its failure is one that passes (a lock that another holds)."""
+        """The command, again while its failure is one that passes: `retry` says so (a lock that another holds), or
+        systemd does."""
         if self.download is not None:
             self.download.hand_over(action.argv)
-        until = time.monotonic() + action.retry_s
+        until = time.monotonic() + (action.retry_s if action.retry else START_LIMIT_S)
         began = int(self.now())
         while True:
+            at = int(self.now())
             output = self.machine.command(action.argv, timeout_s=action.timeout_s, environment=dict(action.environment))
-            passing = None if output.ok or action.retry is None else action.retry(output)
+            passing = None
+            if not output.ok:
+                passing = action.retry(output) if action.retry else self._started_too_often(action, at)
             if passing is None:
                 return self._look_after(action, output) if output.ok else self._with_reason(action, output, began)
             if time.monotonic() > until:
                 return Output(output.code, output.out, f"{output.err}\n{passing}")
             self.machine.observer.progress(passing)
             time.sleep(1)
+
+    def _started_too_often(self, action: Run, since: int) -> str | None:
+        """Of a start that failed: whether systemd refused it for those before it, five in ten seconds where nobody has
+        said otherwise (StartLimitBurst=, systemd.unit(5)). The unit's program is no worse for that, and was not even
+        tried; systemctl tells of its last failure instead, where there was one."""
+        unit = started_by(action.argv)
+        if not unit:
+            return None
+        self.machine.command(SYNC, timeout_s=10)
+        if REFUSED not in self.machine.command(said_of(unit, since), timeout_s=10).out:
+            return None
+        return f"{unit} was started too often just now: systemd starts it again in a moment"
 
     def _look_after(self, action: Run, output: Output) -> Output:
         """ufw's exit code is 0 where a full disk has cut off what it wrote: who believed it would be locked out by a
@@ -121,10 +145,9 @@ class LiveServer(Facts):
 
     def _with_reason(self, action: Run, output: Output, began: int) -> Output:
         """systemctl only says where to read on: what the unit itself has said is added."""
-        unit = action.argv[-1]
-        if action.argv[0] != "systemctl" or not unit.endswith(".service") or action.argv[1] not in STARTING:
+        unit = started_by(action.argv)
+        if not unit:
             return output
-        self.machine.command(SYNC, timeout_s=10)
         reason = line_of_error(self.machine.command(said_by(unit, f"--since=@{began}"), timeout_s=10).out)
         return replace(output, err=f"{output.err}\n{reason[:LONGEST_REASON]}") if reason else output
 

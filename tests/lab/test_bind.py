@@ -125,3 +125,36 @@ def test_run_killed_before_systemd_read_the_unit_is_completed(attend: Callable[[
     restart = commands.index(["systemctl", "restart", "vllm.service"])
     assert commands[restart - 1] == ["systemctl", "daemon-reload"]
     assert "127.0.0.1:8000" in findings(document, "ok")["bind.listener"]
+
+
+def restarted(times: int) -> list[str]:
+    """Exposed, and started as often within the ten seconds in which systemd allows five starts."""
+    again = " ".join("." * times)
+    return [
+        *("sh", "-ec"),
+        f"""sed -i 's/--host 127.0.0.1/--host 0.0.0.0/' {SCRIPT}; systemctl reset-failed vllm
+for one in {again}; do systemctl restart vllm; done
+until ss -Hltn | grep -q 0.0.0.0:8000; do sleep 0.05; done""",
+    ]
+
+
+def test_restart_that_systemd_refuses_for_those_before_it_is_no_failure_of_vllms(secured: Operator) -> None:
+    secured.server.run(restarted(5))
+    document = secured.apply()
+    assert (document["exit_code"], troubles(document)) == (0, [])
+    assert b"was started too often just now" in (secured.file(document["log_path"]) or b"")
+
+
+def test_vllm_that_fails_and_was_started_often_runs_again_with_what_was_there_before(
+    attend: Callable[[ServerSpec], Operator],
+) -> None:
+    """The start of the right script is refused, too: nobody is left without an API for that."""
+    operator = attend(ServerSpec(standin={"fail": "loopback"}))
+    operator.server.run(restarted(4))
+    document = operator.apply()
+    assert (document["exit_code"], document["failed"]) == (1, True)
+    assert any("the old one is put back" in one for one in troubles(document)), troubles(document)
+    assert b"--host 0.0.0.0" in operator.server.get(SCRIPT)
+    assert b"was started too often just now" in (operator.file(document["log_path"]) or b"")
+    operator.server.wait_until_up()
+    assert "0.0.0.0:8000" in operator.server.run(["ss", "-Hltn"]).stdout

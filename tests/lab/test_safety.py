@@ -196,6 +196,8 @@ def test_confirmed_firewall_is_never_put_back(secured: Operator) -> None:
     secured.answer(**UNPROVED)
     server.run(["ufw", "disable"])
     killed = kill_at(secured, began("systemctl stop vllm-https-setup-revert.timer"))
+    # The run may have died when systemd had heard it, a few milliseconds too late.
+    server.run(["systemctl", "start", "vllm-https-setup-revert.timer"])
     assert secured.file(f"{STATE}/firewall/unconfirmed") is None
     confirmed = firewall_state(secured)
     assert str(confirmed["status"]).startswith("Status: active")

@@ -42,7 +42,7 @@ def reach(machine: RealMachine, targets: Sequence[Target], begun: Process | None
     """
     if not targets:
         return ()
-    wanted = "\n".join(f"{target.address},{target.port}" for target in targets).encode()
+    wanted = "\n".join(target.line for target in targets).encode()
     machine.observer.command(written_out(PROBE, stdin=wanted))
     with _ONE_AT_A_TIME:
         try:

@@ -1,6 +1,7 @@
 """Runs alone inside a fresh network namespace: tries TCP connections, prints JSON. Standard library only.
 
-probe.py SECONDS <targets -> [[state, detail, milliseconds], …] in the order of the targets: lines ADDRESS,PORT.
+probe.py SECONDS <targets -> [[state, detail, milliseconds], …] in the order of the targets: lines ADDRESS,PORT, with
+`,expected` after it where an answer is.
 """
 
 import errno
@@ -12,6 +13,7 @@ import struct
 import sys
 import time
 
+Target = tuple[str, int, bool]
 SIOCGIFFLAGS = 0x8913
 IFF_UP = 0x1
 ROUNDS = 5
@@ -42,16 +44,17 @@ def state_of(code: int) -> tuple[str, str]:
     return "unknown", errno.errorcode.get(code, str(code))
 
 
-def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, str, float]]:
+def try_once(targets: list[Target], patience: float) -> list[tuple[str, str, float]]:
     """One SYN to each target, and what came back within `patience` seconds.
 
     The kernel answers all of a family's in the same moment, where it answers at all: once one has answered, GRACE_S is
-    long enough for the others. What has come by then counts, however late this program gets to see it.
+    long enough for the others, but for those that are expected to. What has come by then counts, however late this
+    program gets to see it.
     """
     selector = selectors.DefaultSelector()
     found: list[tuple[str, str, float]] = [("filtered", "no answer", 0.0)] * len(targets)
     began = time.monotonic()
-    for number, (address, port) in enumerate(targets):
+    for number, (address, port, _) in enumerate(targets):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         connection = socket.socket(family, socket.SOCK_STREAM)
         connection.setblocking(False)
@@ -62,8 +65,9 @@ def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str,
             found[number] = (*state_of(code), 0.0)
             connection.close()
     until = dict.fromkeys((False, True), began + patience)
-    while waiting := [is_ipv6(targets[key.data]) for key in selector.get_map().values()]:
-        left = max(until[family] for family in waiting) - time.monotonic()
+    while waiting := [targets[key.data] for key in selector.get_map().values()]:
+        last = max(began + patience if one[2] else until[is_ipv6(one)] for one in waiting)
+        left = last - time.monotonic()
         ready = selector.select(max(left, 0))
         if not ready and left <= 0:
             break
@@ -85,7 +89,7 @@ def try_once(targets: list[tuple[str, int]], patience: float) -> list[tuple[str,
     return found
 
 
-def try_all(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, str, float]]:
+def try_all(targets: list[Target], patience: float) -> list[tuple[str, str, float]]:
     """Silence counts only where another target of the same family answered: a family's first packets may be lost,
     while the neighbours still look for each other."""
     found = try_once(targets, patience)
@@ -99,7 +103,7 @@ def try_all(targets: list[tuple[str, int]], patience: float) -> list[tuple[str, 
     return found
 
 
-def is_ipv6(target: tuple[str, int]) -> bool:
+def is_ipv6(target: Target) -> bool:
     return ":" in target[0]
 
 
@@ -108,8 +112,12 @@ def main(patience: str) -> None:
     if not targets:  # whoever started this has ended
         return
     wait_until_joined(time.monotonic() + 5)
-    pairs = [(address, int(port)) for address, port in (target.rsplit(",", 1) for target in targets)]
-    print(json.dumps(try_all(pairs, float(patience))))
+    print(json.dumps(try_all([read(target) for target in targets], float(patience))))
+
+
+def read(line: str) -> Target:
+    address, port, *expected = line.split(",")
+    return address, int(port), bool(expected)
 
 
 if __name__ == "__main__":

@@ -205,8 +205,16 @@ class Operator:
 
 @dataclass(frozen=True)
 class Target:
+    """A port that packets are sent to; `expected` is one that should answer, and is waited for longer."""
+
     address: str
     port: int
+    expected: bool = field(default=False, compare=False)
+
+    @property
+    def line(self) -> str:
+        """As probe.py reads it."""
+        return f"{self.address},{self.port}{',expected' if self.expected else ''}"
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,7 @@ class SimulatedServer(Overlay):
     def reach(self, targets: Sequence[Target]) -> tuple[Reach, ...]:
         if not targets:
             return ()
-        named = "\n".join(f"{one.address},{one.port}" for one in targets)
+        named = "\n".join(one.line for one in targets)
         self.observer.command(f"unshare --net -- python3 -I -S probe.py 0.3 <<'END'\n{named}\nEND")
         if not self._proof:
             self.observer.ended(1, 0.01)

@@ -70,8 +70,9 @@ def listening_at(server: Server, addresses: Iterable[str], ports: Iterable[int])
     found: list[Target] = []
     for port in ports:
         heard = [one for one in listeners if one.port == port]
-        met = [Target(address, port) for address in addresses if any(_hears(one, address) for one in heard)]
-        found += met or [Target(one.address, port) for one in heard if not one.is_wildcard]
+        met = [address for address in addresses if any(_hears(one, address) for one in heard)]
+        met = met or [one.address for one in heard if not one.is_wildcard]
+        found += [Target(address, port, expected=True) for address in met]
     return tuple(found)
 
 

@@ -166,5 +166,27 @@ def test_answer_that_is_there_counts_however_late_the_probe_gets_to_see_it(monke
     monkeypatch.setattr(probe, "GRACE_S", -1)
     monkeypatch.setattr("wizard.probe.selectors.DefaultSelector", OneAtATime)
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        found = probe.try_once([("127.0.0.1", listener.getsockname()[1]) for listener in (one, other)], 0.3)
+        found = probe.try_once([("127.0.0.1", listener.getsockname()[1], False) for listener in (one, other)], 0.3)
     assert [state for state, *_ in found] == ["open", "open"]
+
+
+class OneLate(OneAtATime):
+    """The second answer comes when nobody would wait for it any more that does not expect it."""
+
+    calls = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.calls += 1
+        return [] if self.calls == 2 else super().select(timeout)
+
+
+@pytest.mark.allow_network("127.0.0.1")
+@pytest.mark.parametrize(("line", "state"), [("127.0.0.1,{},expected", "open"), ("127.0.0.1,{}", "filtered")])
+def test_answer_that_is_expected_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch, line: str, state: str) -> None:
+    """A port that should be open, on a server with more to do than it can."""
+    monkeypatch.setattr(probe, "GRACE_S", -1)
+    monkeypatch.setattr("wizard.probe.selectors.DefaultSelector", OneLate)
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        targets = [probe.read(line.format(listener.getsockname()[1])) for listener in (one, other)]
+        found = probe.try_once(targets, 2)
+    assert sorted(how for how, *_ in found) == sorted(["open", state])

@@ -285,7 +285,8 @@ def prove_net(look: Look, found: Sequence[Vllm]) -> Iterator[TestRow]:
         vllm.unit.name: [Target(address, port) for address in primaries for port in ports_of(vllm)] for vllm in found
     }
     asked = dict.fromkeys(target for targets in closed.values() for target in targets)
-    opened = [*ssh, *(Target(address, port) for address in managed(look, primaries) for port in served_ports(look))]
+    served = [(address, port) for address in managed(look, primaries) for port in served_ports(look)]
+    opened = [*ssh, *(Target(address, port, expected=True) for address, port in served)]
     answers = {reached.target: reached for reached in look.server.reach([*asked, *opened])}
     ms = max((reached.ms for reached in answers.values()), default=0.0)
     verdicts = [judge_closed(look, vllm, [answers[one] for one in closed[vllm.unit.name]]) for vllm in found]

@@ -18,6 +18,7 @@ from .model import Action, FileIs, Finding, Impact, Level, Probe, Run, Wait
 from .parse.caddy_admin import DEFAULT_ADMIN, UNIX
 from .paths import CADDY_SERVICE
 from .server import Response, Server
+from .unit_log import LINES
 
 STORAGE = "/var/lib/caddy/.local/share/caddy/certificates"
 OWN_CA = "local"  # of mode internal, which Caddy does tell from a public CA
@@ -225,7 +226,7 @@ class Issuance:
         if not_after(self._look) is not None:
             return Probe(True, "the CA has issued it")
         # Whole seconds, rounded down: a refusal comes within the second, and the next one would be another attempt.
-        argv = ("journalctl", "--no-pager", "-q", "-o", "cat", "-u", CADDY_SERVICE, f"--since=@{int(self._since)}")
+        argv = (*LINES, "-u", CADDY_SERVICE, f"--since=@{int(self._since)}")
         return read_progress(server.query(argv).out, self._look.answers.tls.domain or "", self._since)
 
 

@@ -12,6 +12,7 @@ from . import acme
 from .caddy_service import CADDYS_LOG
 from .caddyfile import CERTIFICATE
 from .paths import CADDY_ROOT, ROOT_CERTIFICATE
+from .unit_log import LINES
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -93,7 +94,7 @@ def remedy(ending: Ending) -> str:
 def last_refusal(look: Look) -> str:
     """Why Caddy's last attempt to renew failed, in plain words; "" where its journal has none."""
     now = look.server.now()
-    argv = ("journalctl", "--no-pager", "-q", "-o", "cat", "-u", "caddy.service", f"--since=@{int(now - ASKED_S)}")
+    argv = (*LINES, "-u", "caddy.service", f"--since=@{int(now - ASKED_S)}")
     return read_refusal(look.server.query(argv).out, look.answers.tls.domain or "")
 
 

@@ -30,7 +30,7 @@ from .system import Observer, RealMachine
 HERE = f"{RUNTIME}/download"
 KEY, LIST, LISTS, ARCHIVES = f"{HERE}/caddy.gpg", f"{HERE}/caddy.list", f"{HERE}/lists", f"{HERE}/archives"
 CACHE = "/var/cache/apt/archives"
-LAST_BEFORE = "firewall"
+BEGINS_AFTER = "firewall"
 # apt reads the one that its environment names first, then what lies in apt.conf.d, then this: apt.conf(5).
 FIRST_CONF, LAST_CONF, SYSTEM_CONF = f"{HERE}/first.conf", f"{HERE}/apt.conf", "/etc/apt/apt.conf"
 HOOKS = ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success")
@@ -54,7 +54,7 @@ def key_of_plan(results: Iterable[StepResult]) -> bytes:
                 key = action.content
             if isinstance(action, Run) and CADDY in installed_by(action.argv):
                 return key if anything_between else b""
-        anything_between = result.step.id != LAST_BEFORE and (anything_between or bool(result.actions))
+        anything_between = result.step.id != BEGINS_AFTER and (anything_between or bool(result.actions))
     return b""
 
 

@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from . import checked, files, journal, new_key, paths, render, runs, shortage
 from .book import Book
 from .caddy_source import key_url, repository_of
 from .commands import save_answers
-from .download import LAST_BEFORE, Download
-from .engine import Look, StepResult, applied, walk_each
+from .download import BEGINS_AFTER, Download
+from .engine import Look, Step, StepResult, applied, walk
 from .internal import CLIENTS_NEED_IT, NEW_EXPORT
 from .model import Report, SetupError, Status, TestRow
 from .own_places import refuse_foreign_places
@@ -58,12 +57,12 @@ def execute(run_id: str) -> int:
             if not asks_nothing:
                 save_answers(text, wanted, request.get("rendered"))
 
-        def after_step(result: StepResult) -> None:
-            if result.step.id == LAST_BEFORE and result.status in (Status.OK, Status.CHANGED):
+        def after_step(step: Step, status: Status) -> None:
+            if step.id == BEGINS_AFTER and status in (Status.OK, Status.CHANGED) and not undoes:
                 download.begin()
                 session.server.expect_reach()
 
-        book = journal.Journal(run_id, session.mask, before_actions)
+        book = journal.Journal(run_id, session.mask, before_actions, after_step)
         session.machine.observer = book
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: runs.ask_to_stop(run_id))
@@ -71,7 +70,7 @@ def execute(run_id: str) -> int:
             book.event("run", durable=True, run=book.run, command=command)
             book.line(f"vllm-https-setup {command}, run {book.run}")
             with download:
-                report = _take_back(session, book, request) if undoes else carry_out(session, book, request, after_step)
+                report = (_take_back if undoes else carry_out)(session, book, request)
         except Exception as error:
             report = broken(session, book, command, error)
         try:
@@ -126,18 +125,12 @@ def _take_back(session: Session, book: journal.Journal, request: dict[str, Any])
     )
 
 
-def carry_out(
-    view: View, book: Book, request: dict[str, Any], after_step: Callable[[StepResult], None] = lambda result: None
-) -> Report:
+def carry_out(view: View, book: Book, request: dict[str, Any]) -> Report:
     """The steps walked, and where that went well the final test."""
     steps = steps_named(request["only"])
     if request["command"] == new_key.COMMAND:
         steps = new_key.steps(proved=bool(request["proved"]), unit=str(request.get("unit", "")))
-    walked = []
-    for result in walk_each(steps, view.look, book, request.get("reviewed")):
-        walked.append(result)
-        after_step(result)
-    results = tuple(walked)
+    results = walk(steps, view.look, book, request.get("reviewed"))
     rows: tuple[TestRow, ...] = ()
     failed = any(result.status in (Status.FAILED, Status.BLOCKED) for result in results)
     if not failed and any(result.step.prove for result in results):

@@ -15,15 +15,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from . import files, paths
 from .book import Book
 from .mask import Mask
-from .model import SetupError
+from .model import SetupError, Status
 from .owned import Owned, load_owned
 from .report import UNDOING
 from .server import FileState
+
+if TYPE_CHECKING:
+    from .engine import Step
 
 KEEP_UNCHANGED = 50
 # What whoever follows a run reads in its report.
@@ -46,10 +49,17 @@ def log_path(run: str) -> str:
 class Journal(Book):
     """What a run writes as it goes."""
 
-    def __init__(self, run: str, mask: Mask, before_first_action: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        run: str,
+        mask: Mask,
+        before_first_action: Callable[[], None] = lambda: None,
+        after_step: Callable[[Step, Status], None] = lambda step, status: None,
+    ) -> None:
         super().__init__(run, mask, load_owned(files.read(paths.OWNED)))
         self.directory = run_directory(run)
         self._before_first_action: Callable[[], None] | None = before_first_action
+        self._after_step = after_step
         self._backups = 0
         self._events: IO[str] = _append(str(self.directory / "journal.jsonl"), 0o600)
         files.make_directories(paths.LOG, 0o750)
@@ -85,6 +95,10 @@ class Journal(Book):
         first, self._before_first_action = self._before_first_action, None
         if first is not None:
             first()
+
+    def step_ended(self, step: Step, status: Status, seconds: float) -> None:
+        super().step_ended(step, status, seconds)
+        self._after_step(step, status)
 
     def is_stop_asked(self) -> bool:
         return (self.directory / "stop").exists()

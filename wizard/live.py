@@ -107,17 +107,16 @@ class LiveServer(Facts):
         if self.download is not None:
             self.download.hand_over(action.argv)
         until = time.monotonic() + (action.retry_s if action.retry else START_LIMIT_S)
-        began = int(self.now())
         while True:
-            at = int(self.now())
+            began = int(self.now())
             output = self.machine.command(action.argv, timeout_s=action.timeout_s, environment=dict(action.environment))
-            passing = None
-            if not output.ok:
-                passing = action.retry(output) if action.retry else self._started_too_often(action, at)
+            if output.ok:
+                return self._look_after(action, output)
+            passing = action.retry(output) if action.retry else self._started_too_often(action, began)
             if passing is None:
-                return self._look_after(action, output) if output.ok else self._with_reason(action, output, began)
+                return self._with_reason(action, output, began)
             if time.monotonic() > until:
-                return Output(output.code, output.out, f"{output.err}\n{passing}")
+                return self._with_reason(action, replace(output, err=f"{output.err}\n{passing}"), began)
             self.machine.observer.progress(passing)
             time.sleep(1)
 
@@ -126,12 +125,14 @@ class LiveServer(Facts):
         said otherwise (StartLimitBurst=, systemd.unit(5)). The unit's program is no worse for that, and was not even
         tried; systemctl tells of its last failure instead, where there was one."""
         unit = started_by(action.argv)
-        if not unit:
+        if not unit or REFUSED not in self._in_journal(said_of(unit, since)):
             return None
+        at_once = f"at once after: sudo systemctl reset-failed {unit}"
+        return f"{unit} was started too often just now: systemd starts it again in a moment, or {at_once}"
+
+    def _in_journal(self, argv: Sequence[str]) -> str:
         self.machine.command(SYNC, timeout_s=10)
-        if REFUSED not in self.machine.command(said_of(unit, since), timeout_s=10).out:
-            return None
-        return f"{unit} was started too often just now: systemd starts it again in a moment"
+        return self.machine.command(argv, timeout_s=10).out
 
     def _look_after(self, action: Run, output: Output) -> Output:
         """ufw's exit code is 0 where a full disk has cut off what it wrote: who believed it would be locked out by a
@@ -148,7 +149,7 @@ class LiveServer(Facts):
         unit = started_by(action.argv)
         if not unit:
             return output
-        reason = line_of_error(self.machine.command(said_by(unit, f"--since=@{began}"), timeout_s=10).out)
+        reason = line_of_error(self._in_journal(said_by(unit, f"--since=@{began}")))
         return replace(output, err=f"{output.err}\n{reason[:LONGEST_REASON]}") if reason else output
 
     def _write(self, action: Write) -> None:

@@ -34,6 +34,8 @@ class Following:
         self._run = run
         self._asked_to_stop = False
         self._is_testing = False
+        self._said = io.StringIO()
+        self._progress = Progress(self._said)
         self._proof_until: float | None = None
         self._is_doubt_told = False
 
@@ -133,10 +135,11 @@ class Following:
                 tell_row(self._teller, event)
 
     def _tell_progress(self, event: Document) -> None:
-        said = io.StringIO()
-        Progress(said).tell(event)
-        for line in said.getvalue().splitlines():
+        self._progress.tell(event)
+        for line in self._said.getvalue().splitlines():
             self._teller.say(line)
+        self._said.seek(0)
+        self._said.truncate()
 
     def _tell_doubt(self) -> None:
         """What a person can do while the firewall is not proved; nothing where that time is over."""

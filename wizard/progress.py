@@ -16,15 +16,19 @@ OPEN_ANOTHER = "Open a second SSH session now: it is noticed by itself"
 
 
 class Progress:
-    """Tells the events that a person follows: steps, actions, notes of a wait, and how each step ended."""
+    """Tells the events that a person follows: steps, actions, notes of a wait, and how each step ended. What is waited
+    for is said once, however often it was looked at."""
 
     def __init__(self, to: TextIO) -> None:
         self._to = to
+        self._told = ""
 
     def tell(self, event: dict[str, Any]) -> None:
         line = self._line(without_control(event))
-        if line:
-            print(line, file=self._to, flush=True)
+        if not line or (event["event"] == "progress" and line == self._told):
+            return
+        self._told = line
+        print(line, file=self._to, flush=True)
 
     def _line(self, event: dict[str, Any]) -> str:
         match event.get("event"):

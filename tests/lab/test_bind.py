@@ -129,13 +129,10 @@ def test_run_killed_before_systemd_read_the_unit_is_completed(attend: Callable[[
 
 def restarted(times: int) -> list[str]:
     """Exposed, and started as often within the ten seconds in which systemd allows five starts."""
-    again = " ".join("." * times)
-    return [
-        *("sh", "-ec"),
-        f"""sed -i 's/--host 127.0.0.1/--host 0.0.0.0/' {SCRIPT}; systemctl reset-failed vllm
-for one in {again}; do systemctl restart vllm; done
-until ss -Hltn | grep -q 0.0.0.0:8000; do sleep 0.05; done""",
-    ]
+    words = f"""sed -i 's/--host 127.0.0.1/--host 0.0.0.0/' {SCRIPT}; systemctl reset-failed vllm
+for one in $(seq {times}); do systemctl restart vllm; done
+until ss -Hltn | grep -q 0.0.0.0:8000; do sleep 0.05; done"""
+    return ["sh", "-ec", words]
 
 
 def test_restart_that_systemd_refuses_for_those_before_it_is_no_failure_of_vllms(secured: Operator) -> None:

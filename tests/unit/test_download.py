@@ -73,8 +73,12 @@ def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Notes) -> Fe
 
 
 def wait_for(path: Path) -> None:
+    wait_until(path.exists)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
     until = time.monotonic() + 10
-    while not path.exists():
+    while not is_so():
         assert time.monotonic() < until
         time.sleep(0.01)
 
@@ -182,9 +186,7 @@ def test_each_of_its_commands_is_in_the_log_as_what_went_on_beside_the_steps(
     with fetching("echo fetched; touch {tmp}/done", FETCHED + "; exit 3") as under_way:
         under_way.begin()
         wait_for(tmp_path / "download/archives/caddy_1_amd64.deb")
-        ended = time.monotonic() + 10
-        while not any("→ exit 3" in note for note in told.notes) and time.monotonic() < ended:
-            time.sleep(0.01)
+        wait_until(lambda: any("→ exit 3" in note for note in told.notes))
         under_way.hand_over(INSTALL)
     beside = [note.partition("beside the steps: ")[2] for note in told.notes[:-1]]
     assert beside[0].endswith(f" sh -c 'echo fetched; touch {tmp_path}/done'")

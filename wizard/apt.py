@@ -101,6 +101,11 @@ def refresh_system(server: Server) -> Run:
     return _apt(("apt-get", "update", "-q"), "fetch the package lists")
 
 
+def refreshes(argv: Sequence[str], list_path: str) -> bool:
+    """Whether this is the command that fetches the index of this list."""
+    return tuple(argv) == refresh_one(list_path, "").argv
+
+
 def _refresh(list_path: str) -> tuple[str, ...]:
     """Without the last option the other lists would be deleted."""
     return (

@@ -43,8 +43,13 @@ def key_url(look: Look) -> str:
     return f"{look.answers.caddy.repository}/gpg.key"
 
 
-def repository_of(look: Look) -> str:
-    return f"[signed-by={KEYRING}] {look.answers.caddy.repository}/deb/debian {SUITE} main"
+def list_of(look: Look) -> str:
+    """Our list: what the repository's own instructions make of it."""
+    base = f"[signed-by={KEYRING}] {look.answers.caddy.repository}/deb/debian {SUITE} main"
+    return (
+        "# Source: Caddy\n# Site: https://github.com/caddyserver/caddy\n# Repository: Caddy / stable\n"
+        f"# Description: Fast, multi-platform web server with automatic HTTPS\n\ndeb {base}\n\ndeb-src {base}\n"
+    )
 
 
 def find_entries(look: Look) -> tuple[Entry, ...]:
@@ -188,17 +193,12 @@ def check_list(look: Look, entry: Entry | None) -> Iterator[Finding]:
         known = entry.uri.removesuffix("/deb/debian")
         yield Finding("caddy.list", Level.OK, f"apt knows {known}{mirror}{where}", evidence=evidence)
         return
-    base = repository_of(look)
-    wanted = (
-        "# Source: Caddy\n# Site: https://github.com/caddyserver/caddy\n# Repository: Caddy / stable\n"
-        f"# Description: Fast, multi-platform web server with automatic HTTPS\n\ndeb {base}\n\ndeb-src {base}\n"
-    )
     state = look.server.read(LIST)
     yield Finding(
         "caddy.list",
         Level.DRIFT,
         "apt does not know Caddy's repository" if state is None else f"{LIST} says something else",
-        fix=(Write(LIST, wanted.encode(), "Caddy's own repository, signed by that key alone"),),
+        fix=(Write(LIST, list_of(look).encode(), "Caddy's own repository, signed by that key alone"),),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import checked, files, journal, new_key, paths, render, runs, shortage
 from .book import Book
-from .caddy_source import key_url, repository_of
+from .caddy_source import key_url, list_of
 from .commands import save_answers
 from .download import BEGINS_AFTER, Download
 from .engine import Look, Step, StepResult, applied, walk
@@ -47,7 +47,7 @@ def execute(run_id: str) -> int:
         undoes = "undo" in request
         asks_nothing = undoes or command == new_key.COMMAND
         key = base64.b64decode(request.get("caddy_key") or "")
-        download = Download(key, repository_of(session.look), session.machine)
+        download = Download(key, list_of(session.look), session.machine)
         session.server.download = download
         if key:
             session.server.fetched[key_url(session.look)] = Response(200, key)

@@ -104,8 +104,8 @@ class LiveServer(Facts):
     def _run(self, action: Run) -> Output:
         """The command, again while its failure is one that passes: `retry` says so (a lock that another holds), or
         systemd does."""
-        if self.download is not None:
-            self.download.hand_over(action.argv)
+        if self.download is not None and (done := self.download.hand_over(action.argv)) is not None:
+            return done
         until = time.monotonic() + (action.retry_s if action.retry else START_LIMIT_S)
         while True:
             began = int(self.now())

@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers import scenario
 from wizard.apt import CADDY, install
-from wizard.caddy_source import LIST, repository_of
+from wizard.caddy_source import LIST, list_of
 from wizard.described import DescribedMachine
 from wizard.engine import Look
 from wizard.facts import Facts
@@ -32,7 +32,7 @@ def fallen_back(list_file: FileState | None, owned: Owned | None = None) -> tupl
 
 
 def ours(look: Look) -> FileState:
-    return FileState("file", f"deb {repository_of(look)}\n".encode())
+    return FileState("file", list_of(look).encode())
 
 
 def test_list_that_was_not_there_goes() -> None:

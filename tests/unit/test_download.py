@@ -1,26 +1,31 @@
-"""Caddy's package fetched ahead: only by a key that the plan has checked, and never left under way or behind."""
+"""Caddy's index and package fetched ahead: only by a key that the plan has checked, never left under way or behind."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.servers import scenario
 from wizard import download
+from wizard.apt import refresh_one
 from wizard.caddy_source import KEYRING
 from wizard.download import Download, key_of_plan
 from wizard.engine import StepResult
 from wizard.mask import Mask
-from wizard.model import Write
+from wizard.model import Output, Write
 from wizard.session import View
 from wizard.system import Nobody, RealMachine
 
 pytestmark = pytest.mark.allow_commands("sh", "mv")
 KEY = b"a key"
-SOURCE = f"[signed-by={KEYRING}] https://example.test/deb/debian any-version main"
+LIST = f"# Caddy\n\ndeb [signed-by={KEYRING}] https://example.test/deb/debian any-version main\n"
 INSTALL = ("apt-get", "install", "-y", "--", "curl", "caddy")
 FETCHED = "cp {here}/caddy.list {here}/archives/caddy_1_amd64.deb"
 
@@ -48,13 +53,16 @@ def told() -> Notes:
 @pytest.fixture
 def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Notes) -> Fetching:
     """A download into this test's directory, by these commands in place of apt's."""
-    here, cache = tmp_path / "download", tmp_path / "cache"
+    here, cache, lists, own_list = (tmp_path / name for name in ("download", "cache", "lists", "caddy-stable.list"))
     cache.mkdir()
+    (lists / "partial").mkdir(parents=True)
+    (lists / "lock").touch()
+    own_list.write_text(LIST)
     places = {
+        "CADDY_LIST": own_list,
         "HERE": here,
         "KEY": here / "key",
         "LIST": here / "caddy.list",
-        "CACHE": cache,
         "FIRST_CONF": here / "first.conf",
         "LAST_CONF": here / "apt.conf",
         "SYSTEM_CONF": tmp_path / "system.conf",
@@ -65,9 +73,10 @@ def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Notes) -> Fe
         monkeypatch.setattr(download, name, str(path))
 
     def make(*scripts: str, key: bytes = KEY) -> Download:
-        commands = [("sh", "-c", script.format(here=here, tmp=tmp_path)) for script in scripts]
-        monkeypatch.setattr(download, "COMMANDS", commands)
-        return Download(key, SOURCE, RealMachine(Mask(), told))
+        said = f"echo \"lists='{lists}/'\"; echo \"archives='{cache}/'\""
+        written = (said, *(script.format(here=here, tmp=tmp_path) for script in scripts))
+        monkeypatch.setattr(download, "COMMANDS", [("sh", "-c", script) for script in written])
+        return Download(key, LIST, RealMachine(Mask(), told))
 
     return make
 
@@ -122,7 +131,7 @@ def test_package_is_in_apts_cache_when_caddy_is_installed_and_nothing_else_is_le
         wait_for(tmp_path / "done")
         under_way.hand_over(INSTALL)
     given = (tmp_path / "cache/caddy_1_amd64.deb").read_text()
-    assert given == f"deb [signed-by={tmp_path}/download/key] https://example.test/deb/debian any-version main\n"
+    assert given == LIST.replace(KEYRING, f"{tmp_path}/download/key")
     assert not (tmp_path / "download").exists()
 
 
@@ -189,9 +198,9 @@ def test_each_of_its_commands_is_in_the_log_as_what_went_on_beside_the_steps(
         wait_until(lambda: any("→ exit 3" in note for note in told.notes))
         under_way.hand_over(INSTALL)
     beside = [note.partition("beside the steps: ")[2] for note in told.notes[:-1]]
-    assert beside[0].endswith(f" sh -c 'echo fetched; touch {tmp_path}/done'")
-    assert beside[1] == "fetched"
-    assert beside[2].startswith("→ exit 0, ")
+    assert beside[4].endswith(f" sh -c 'echo fetched; touch {tmp_path}/done'")
+    assert beside[5] == "fetched"
+    assert beside[6].startswith("→ exit 0, ")
     assert beside[-1].startswith("→ exit 3, ")
     assert told.notes[-1].startswith("$ mv -f -t "), "what is given to apt is a command of the step's"
 
@@ -206,3 +215,88 @@ def test_hooks_of_an_update_are_not_run_by_it_and_a_proxy_is_obeyed(fetching: Fe
     dumped = (tmp_path / "dumped").read_text()
     assert f'{proxy} "http://proxy.test";' in dumped
     assert str(tmp_path / "hook") not in dumped
+
+
+INDEX = "echo index >{here}/lists/example.test_InRelease; echo packages >{here}/lists/example.test_main_Packages"
+PAUSE = "touch {tmp}/done; sleep 60"
+
+
+@pytest.fixture
+def refresh(tmp_path: Path) -> tuple[str, ...]:
+    return refresh_one(f"{tmp_path}/caddy-stable.list", "").argv
+
+
+def in_place(tmp_path: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (tmp_path / "lists").glob("*_*")}
+
+
+def test_index_is_put_in_its_place_and_apt_need_not_ask_again(
+    fetching: Fetching, tmp_path: Path, told: Notes, refresh: Sequence[str]
+) -> None:
+    (tmp_path / "lists/example.test_InRelease").write_text("an older one\n")
+    with fetching(INDEX, PAUSE) as under_way:
+        under_way.begin()
+        wait_for(tmp_path / "done")
+        assert under_way.hand_over(refresh) == Output(0)
+    assert in_place(tmp_path) == {"example.test_InRelease": "index\n", "example.test_main_Packages": "packages\n"}
+    assert sorted(path.name for path in (tmp_path / "lists").iterdir() if "_" not in path.name) == ["lock", "partial"]
+    assert list((tmp_path / "lists/partial").iterdir()) == []
+    assert any("it is put in its place" in note for note in told.notes)
+
+
+HOLD = "import fcntl, sys; lock = open(sys.argv[1], 'r+b'); fcntl.lockf(lock, 2); print(flush=True); input()"
+
+
+@contextlib.contextmanager
+def lock_held(tmp_path: Path) -> Iterator[None]:
+    """As apt does, in a process of its own: none waits for its own lock."""
+    argv = [sys.executable, "-c", HOLD, str(tmp_path / "lists/lock")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        holder.communicate(b"\n")
+
+
+@contextlib.contextmanager
+def list_changed(tmp_path: Path) -> Iterator[None]:
+    (tmp_path / "caddy-stable.list").write_text(LIST + "deb https://another.example/ stable main\n")
+    yield
+
+
+@contextlib.contextmanager
+def place_gone(tmp_path: Path) -> Iterator[None]:
+    """As where the disk is full, or read-only."""
+    (tmp_path / "lists/partial").rmdir()
+    yield
+
+
+@pytest.mark.allow_commands(os.path.basename(sys.executable))
+@pytest.mark.parametrize("hindered", [lock_held, list_changed, place_gone])
+def test_where_the_index_cannot_take_its_place_apt_is_to_fetch_it(
+    fetching: Fetching,
+    tmp_path: Path,
+    refresh: Sequence[str],
+    hindered: Callable[[Path], contextlib.AbstractContextManager[None]],
+) -> None:
+    with hindered(tmp_path), fetching(INDEX, PAUSE) as under_way:
+        under_way.begin()
+        wait_for(tmp_path / "done")
+        assert under_way.hand_over(refresh) is None
+    assert in_place(tmp_path) == {}
+
+
+def test_index_of_another_list_is_not_taken_for_fetched(fetching: Fetching, tmp_path: Path) -> None:
+    with fetching(INDEX, PAUSE) as under_way:
+        under_way.begin()
+        wait_for(tmp_path / "done")
+        assert under_way.hand_over(refresh_one("/etc/apt/sources.list.d/another.list", "").argv) is None
+    assert in_place(tmp_path) == {}
+
+
+def test_index_that_is_not_whole_takes_no_place(fetching: Fetching, tmp_path: Path, refresh: Sequence[str]) -> None:
+    with fetching(f"{INDEX}; {PAUSE}") as under_way:
+        under_way.begin()
+        wait_for(tmp_path / "done")
+        assert under_way.hand_over(refresh) is None
+    assert in_place(tmp_path) == {}

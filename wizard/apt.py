@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .model import Effect, Output, PackageIs, Run
 from .parse.apt import is_locked, parse_deb822, parse_lock_holder, parse_sources_list
@@ -14,6 +15,8 @@ ENVIRONMENT = (
     ("APT_LISTCHANGES_FRONTEND", "none"),
     ("UCF_FORCE_CONFOLD", "1"),
 )
+# systemctl then leaves PID 1 alone (systemd's ENVIRONMENT.md): a package's script enables its service, and starts none.
+STARTS_NOTHING = (("SYSTEMD_OFFLINE", "1"),)
 QUIET = ("-y", "-q", "-o", "Dpkg::Use-Pty=0")
 KEEP_CONFIGURATION = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 CADDY = "caddy"
@@ -58,13 +61,15 @@ def install(
     undoes: tuple[Effect, ...] = (),
     *,
     again: bool = False,
+    starts: bool = True,
 ) -> Run:
     """Installs the packages; nothing else is upgraded, restarted or asked. `again`: those that are there too, for
-    apt takes a package that was cut off while it was unpacked for installed."""
+    apt takes a package that was cut off while it was unpacked for installed. `starts`: their services, too."""
     flags = (*QUIET, *KEEP_CONFIGURATION, "--no-install-recommends", *(("--reinstall",) if again else ()))
     argv = ("apt-get", "install", *flags, "--", *names)
     undo = purge(names, f"take back: {why}", undoes)
-    return _apt(argv, why, (*(PackageIs(name, True) for name in names), *makes), (undo,))
+    run = _apt(argv, why, (*(PackageIs(name, True) for name in names), *makes), (undo,))
+    return run if starts else replace(run, environment=(*ENVIRONMENT, *STARTS_NOTHING))
 
 
 def purge(names: tuple[str, ...], why: str, makes: tuple[Effect, ...] = ()) -> Run:

@@ -8,16 +8,16 @@ from dataclasses import replace
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
 from ..boot import enable, is_masked, unmask
 from ..caddy_build import PROGRAM, Build, check_own_build, check_without_package, find_build
-from ..caddy_service import ADMIN_PORT, listening
 from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, without_list
 from ..caddy_version import lacking, newest, numbers
 from ..caddyfile import PACKAGED_CADDYFILE
 from ..engine import Look, Step
-from ..model import CaddyRuns, Effect, FileIs, Finding, Impact, Level, ListensOn, PackageIs, Run, UnitIs
+from ..model import Effect, FileIs, Finding, Impact, Level, ListensOn, PackageIs, Run, UnitIs
 from ..paths import CADDY_HOME, CADDY_ROOT, CADDY_SERVICE, CADDYFILE
 from ..server import Package
 
 CADDY_USER = "caddy"
+RELOAD = Run(("systemctl", "daemon-reload"), "systemd takes the new service up, which is left to us")
 # deb-systemd-helper(1p): a package that was removed, and not purged, has its unit masked, until it is there again.
 MASKED_BY_DPKG = f"/var/lib/systemd/deb-systemd-helper-masked/{CADDY_SERVICE}"
 
@@ -100,24 +100,15 @@ def check_others(look: Look, caddy: Package, build: Build) -> Iterator[Finding]:
 
 
 def package_makes(look: Look) -> tuple[Effect, ...]:
-    """What the package makes true. A Caddyfile that is there before it is kept, as we tell dpkg; and its script starts
-    no Caddy that was removed and not purged, for it takes that for an upgrade."""
-    masked = look.server.units(CADDY_SERVICE)[CADDY_SERVICE].load == "masked"
-    if masked and look.server.read(MASKED_BY_DPKG) is not None:
-        return UnitIs("caddy.service", active=False, enabled=True), FileIs(PROGRAM, b"", 0o755)
-    listens = ListensOn("caddy.service", (ADMIN_PORT, ("::", 80)))
-    brought: tuple[Effect, ...] = (FileIs(CADDYFILE, PACKAGED_CADDYFILE), listens)
-    if (state := look.server.read(CADDYFILE)) is not None:
-        brought = (listening(state.text),) if look.owned.is_written(CADDYFILE) else ()
-    return (
-        UnitIs("caddy.service", active=True, enabled=True),
-        FileIs(PROGRAM, b"", 0o755),
-        *brought,
-        CaddyRuns(CADDYFILE),
-    )
+    """What the package makes true. A Caddyfile that is there before it is kept, as we tell dpkg."""
+    brought = () if look.server.read(CADDYFILE) else (FileIs(CADDYFILE, PACKAGED_CADDYFILE),)
+    return UnitIs(CADDY_SERVICE, active=False, enabled=True), FileIs(PROGRAM, b"", 0o755), *brought
 
 
-def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...], *, again: bool = False) -> Run:
+def install_caddy(
+    names: tuple[str, ...], makes: tuple[Effect, ...], *, again: bool = False, starts: bool = False
+) -> Run:
+    """Not started, where it is new: the package's own Caddyfile would have it serve a page of welcome on port 80."""
     undoes = (
         UnitIs("caddy.service", active=False, enabled=False, exists=False),
         FileIs(PROGRAM, None),
@@ -125,7 +116,7 @@ def install_caddy(names: tuple[str, ...], makes: tuple[Effect, ...], *, again: b
         FileIs(CADDY_ROOT, None),
         ListensOn("caddy.service", ()),
     )
-    return install((*names, "caddy"), "Caddy, as its makers package it", makes, undoes, again=again)
+    return install((*names, "caddy"), "Caddy, as its makers package it", makes, undoes, again=again, starts=starts)
 
 
 def to_install(look: Look, missing: tuple[str, ...], entry: Entry | None) -> Finding:
@@ -133,7 +124,7 @@ def to_install(look: Look, missing: tuple[str, ...], entry: Entry | None) -> Fin
         "caddy.package",
         Level.DRIFT,
         "Caddy is not installed",
-        fix=(refresh(look, entry), install_caddy(missing, package_makes(look))),
+        fix=(refresh(look, entry), install_caddy(missing, package_makes(look)), RELOAD),
     )
 
 
@@ -141,17 +132,20 @@ def to_finish(
     look: Look, half: tuple[str, ...], missing: tuple[str, ...], entry: Entry | None, *, installed: bool
 ) -> Finding:
     """An installation that was cut off; what it had not come to is installed after."""
+    more: tuple[Run, ...] = ()
     if installed:
         rest = install(missing, "what the repository's own instructions ask for", again=True)
     elif "caddy" in half:
-        rest = install_caddy(missing, (UnitIs(CADDY_SERVICE, active=True, enabled=True),), again=True)
+        running = (UnitIs(CADDY_SERVICE, active=True, enabled=True),)
+        rest = install_caddy(missing, running, again=True, starts=True)
     else:
         rest = install_caddy(missing, package_makes(look), again=True)
+        more = (RELOAD,)
     return Finding(
         "caddy.package",
         Level.DRIFT,
         f"only half installed: {', '.join(half)}; an earlier installation was cut off",
-        fix=(refresh(look, entry), finish_cut_off(), rest),
+        fix=(refresh(look, entry), finish_cut_off(), rest, *more),
     )
 
 

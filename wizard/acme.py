@@ -107,6 +107,11 @@ def check_before(look: Look) -> Iterator[Finding]:
     yield from check_challenge(look)
 
 
+def expect_directory(look: Look) -> None:
+    tls = look.answers.tls
+    look.server.expect_fetch(tls.acme_directory, DIRECTORY_TIMEOUT_S, tls.acme_ca_file)
+
+
 def check_name(look: Look) -> Iterator[Finding]:
     """DNS for one more name, whose CA and clock are the same."""
     from .dns import check_dns

@@ -150,6 +150,12 @@ def check_keyring(look: Look, entry: Entry | None, *, goes_on: bool) -> Finding:
     return fetch_key(look, wrong, now, goes_on=goes_on)
 
 
+def expect_key(look: Look) -> None:
+    """Where it is sure to be fetched: no keyring of ours is there, and no entry that has one of its own."""
+    if look.server.read(KEYRING) is None and not find_entries(look):
+        look.server.expect_fetch(key_url(look), FETCH_TIMEOUT_S)
+
+
 def fetch_key(look: Look, wrong: str, now: datetime, *, goes_on: bool) -> Finding:
     """`goes_on`: the Caddy that is there will do as it is."""
     pinned = look.answers.caddy.key_fingerprint

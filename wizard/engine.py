@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -63,12 +64,16 @@ def always(look: Look) -> bool:
     return True
 
 
+def begin_nothing(look: Look) -> None: ...
+
+
 @dataclass(frozen=True)
 class Step:
     """One step. `inspect` looks and yields findings; `prove`, where there is one, tries the finished thing.
 
     `ask` are its questions to a person, given what was seen; `about` is what it is for in one sentence, `help` more.
-    Where nothing that it `concerns` is asked for, or there, it is passed over, and no report speaks of it.
+    Where nothing that it `concerns` is asked for, or there, it is passed over, and no report speaks of it. `begin` has
+    what this one will ask of the network be under way before the first one of a plan looks.
     """
 
     id: str
@@ -77,6 +82,7 @@ class Step:
     prove: Callable[[Look], Iterator[TestRow]] | None = None
     ask: Callable[[Look, Sequence[Finding]], Iterator[Question]] = no_questions
     concerns: Callable[[Look], bool] = always
+    begin: Callable[[Look], None] = begin_nothing
     about: str = ""
     help: str = ""
 
@@ -190,6 +196,14 @@ def walk_each(
         watcher.step_ended(step, result.status, result.seconds)
         yield result
         going_on = result.status in (Status.OK, Status.CHANGED)
+
+
+def begin(steps: Sequence[Step], look: Look) -> None:
+    """What these steps will ask of the network, under way before the first of them looks."""
+    for step in steps:
+        # What can't be begun is asked in its turn, and told there.
+        with contextlib.suppress(SetupError):
+            step.begin(look)
 
 
 def fingerprints(results: Iterable[StepResult]) -> dict[str, list[str]]:

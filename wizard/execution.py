@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from . import checked, files, journal, new_key, paths, render, runs, shortage
+from . import beside, checked, files, journal, new_key, paths, render, runs, shortage
 from .book import Book
 from .caddy_source import key_url, list_of
 from .commands import save_answers
@@ -56,6 +56,8 @@ def execute(run_id: str) -> int:
         def before_actions() -> None:
             if not asks_nothing:
                 save_answers(text, wanted, request.get("rendered"))
+            if wanted.tls.mode != "internal":
+                beside.load("cryptography.x509")
 
         def after_step(step: Step, status: Status) -> None:
             if step.id == BEGINS_AFTER and status in (Status.OK, Status.CHANGED) and not undoes:

@@ -72,8 +72,11 @@ class Facts:
             lambda: self.machine.command(tuple(argv), timeout_s=timeout_s, stdin=stdin),
         )
 
-    def expect(self, queries: Sequence[Sequence[str]]) -> None:
-        """These will be asked: a server may begin with all of them at the same time."""
+    def expect(self, queries: Sequence[Sequence[str]], units: Sequence[str] = ()) -> None:
+        """These will be asked, and these units: a server may begin with all of them at the same time."""
+
+    def expect_fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> None:
+        """This will be fetched: a server may begin with it."""
 
     def units(self, *names: str) -> dict[str, Unit]:
         """The units by these names; an unknown one has `exists` false. One `systemctl show` for those not yet asked."""

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import files, packets
+from . import beside, files, packets
 from .facts import Facts
 from .model import Action, Output, Remove, Run, SetupError, Wait, Write
 from .parse.error_line import line_of_error
 from .process import Process
-from .queries import LISTENERS
+from .queries import LISTENERS, show_units
 from .server import Listener, Reach, Response, Target
 from .system import RealMachine
 from .ufw_files import complaint
@@ -21,6 +21,8 @@ from .unit_log import SYNC, said_by, said_of
 from .waiting import wait
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .download import Download
 
 # What of systemctl has a unit do something that can fail for the unit's own reasons.
@@ -45,11 +47,13 @@ class LiveServer(Facts):
         self.download: Download | None = None
         # What the plan has fetched, and checked: its run need not fetch it again.
         self.fetched: dict[str, Response] = {}
+        self._fetching: dict[str, Future[Response]] = {}
         self._probe: Process | None = None
 
-    def expect(self, queries: Sequence[Sequence[str]]) -> None:
+    def expect(self, queries: Sequence[Sequence[str]], units: Sequence[str] = ()) -> None:
         """Starts them all at the same time. Each is waited for, and told of, where its answer is needed."""
-        for argv in map(tuple, queries):
+        unknown = [name for name in units if name not in self._units]
+        for argv in map(tuple, [*([show_units(*unknown)] if unknown else []), *queries]):
             known = "listeners" if argv == LISTENERS else ("query", argv, b"")
             if argv not in self._begun and known not in self._kept:
                 # What can't be started is asked again in its turn, and told there.
@@ -66,7 +70,13 @@ class LiveServer(Facts):
     def listeners(self) -> tuple[Listener, ...]:
         return self._once("listeners", lambda: self.machine.listeners(self._begun.pop(LISTENERS, None)))
 
+    def expect_fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> None:
+        if url not in self.fetched:
+            self._fetching[url] = beside.begin(lambda: self.machine.fetch(url, timeout_s, ca_file))
+
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
+        if (begun := self._fetching.pop(url, None)) is not None:
+            return self._once(("fetch", url), begun.result)
         return self.fetched.get(url) or super().fetch(url, timeout_s, ca_file)
 
     def expect_reach(self) -> None:
@@ -80,6 +90,7 @@ class LiveServer(Facts):
 
     def refresh(self) -> None:
         super().refresh()
+        self._fetching.clear()
         while self._begun:
             # What it says may be of before.
             with self._begun.popitem()[1]:

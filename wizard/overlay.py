@@ -82,8 +82,11 @@ class Overlay:
     def query(self, argv: Sequence[str], timeout_s: float = 30, stdin: bytes = b"") -> Output:
         return self._said.get(tuple(argv)) or self.below.query(argv, timeout_s, stdin)
 
-    def expect(self, queries: Sequence[Sequence[str]]) -> None:
-        self.below.expect([argv for argv in queries if tuple(argv) not in self._said])
+    def expect(self, queries: Sequence[Sequence[str]], units: Sequence[str] = ()) -> None:
+        self.below.expect([argv for argv in queries if tuple(argv) not in self._said], units)
+
+    def expect_fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> None:
+        self.below.expect_fetch(url, timeout_s, ca_file)
 
     def units(self, *names: str) -> dict[str, Unit]:
         found = self.below.units(*names)

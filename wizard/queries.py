@@ -5,6 +5,7 @@ They are begun before the rest of the program is loaded (ahead.py), so nothing o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .paths import CADDYFILE
@@ -42,10 +43,9 @@ def units_of_every_look(vllm: str) -> tuple[str, ...]:
     return (vllm, "caddy.service", "ufw.service", *SSH_UNITS, FIREWALLD, PERSISTENT, K3S)
 
 
-def begin_together(server: Server, vllm: str, *queries: tuple[str, ...]) -> None:
-    """These and the listeners, and the question for the units of every look, which is asked at once."""
-    units = units_of_every_look(vllm)
-    server.expect((show_units(*units), LISTENERS, *queries))
+def begin_together(server: Server, units: Sequence[str], *queries: tuple[str, ...]) -> None:
+    """These queries and the listeners, asked while these units are."""
+    server.expect((LISTENERS, *queries), units)
     server.units(*units)
 
 

@@ -18,7 +18,9 @@ from .model import Output, SetupError
 from .system import RealMachine, own_command, program_of
 
 LOOKING = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-FOLLOW_INTERVAL_S = 0.02
+LOCK_INTERVAL_S = 0.02
+# Between two looks for what a run has told: soon after it has told something, then ever later.
+SOONEST_S, LATEST_S, LATER_BY = 0.002, 0.05, 1.2
 ALIVE_INTERVAL_S = 1.0
 PATIENCE_S = 3.0
 LOOK_S = 1.0
@@ -116,7 +118,7 @@ def _take(descriptor: int, how: int, patience_s: float) -> bool:
         except BlockingIOError:
             if time.monotonic() > until:
                 return False
-        time.sleep(FOLLOW_INTERVAL_S)
+        time.sleep(LOCK_INTERVAL_S)
 
 
 def _holder(lock: os.stat_result) -> Holder:
@@ -159,7 +161,7 @@ def wait_for_holder(patience_s: float = PATIENCE_S) -> Holder:
     """Whose unit is there already: it takes its lock, and says so, in a moment."""
     until = time.monotonic() + patience_s
     while (found := find_holder()) is None and time.monotonic() < until:
-        time.sleep(FOLLOW_INTERVAL_S)
+        time.sleep(LOCK_INTERVAL_S)
     return found or UNKNOWN
 
 
@@ -200,7 +202,7 @@ def ask_to_stop(run: str) -> None:
 
 def follow(machine: RealMachine, run: str, stop_asked: Callable[[], bool]) -> Iterator[dict[str, Any]]:
     """The run's events as they come, until it ends. Ends too where its process is gone without an end."""
-    asked, looked = False, time.monotonic()
+    asked, looked, pause = False, time.monotonic(), SOONEST_S
     with contextlib.closing(Events(run)) as journal:
         while True:
             events = journal.new()
@@ -215,4 +217,5 @@ def follow(machine: RealMachine, run: str, stop_asked: Callable[[], bool]) -> It
                 if not is_alive(machine):
                     yield from journal.new()
                     return
-            time.sleep(FOLLOW_INTERVAL_S)
+            pause = SOONEST_S if events else min(pause * LATER_BY, LATEST_S)
+            time.sleep(pause)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import ahead, files, paths, render
 from .endpoint import base_url
-from .engine import Look, Step, StepResult, planned, prove, proved, walk, walk_each
+from .engine import Look, Step, StepResult, begin, planned, prove, proved, walk, walk_each
 from .live import LiveServer
 from .mask import Mask
 from .model import Endpoint, Level, Report, Served, Status, TestRow
@@ -35,10 +35,12 @@ class View:
 
     def plan(self, steps: tuple[Step, ...] = STEPS) -> tuple[StepResult, ...]:
         """What `apply` would do, on an overlay of this server."""
+        begin(steps, self.look)
         return walk(steps, replace(self.look, server=Overlay(self.look.server)))
 
     def plan_each(self) -> Iterator[tuple[StepResult, Look]]:
         """The same a step at a time, each with the look that it had: what the step would make true is true in it."""
+        begin(STEPS, self.look)
         look = replace(self.look, server=Overlay(self.look.server))
         return ((result, look) for result in walk_each(STEPS, look))
 

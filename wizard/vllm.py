@@ -11,6 +11,7 @@ from .model import Probe, Secret
 from .parse.error_line import line_of_error
 from .parse.launch import Launch, VllmCommand, parse_launch
 from .parse.start import Start, parse_start
+from .queries import begin_together
 from .server import CONNECTION_REFUSED, FileState, Listener, Request, Server, Unit
 from .unit_log import SYNC, said_by
 from .vllm_environment import VllmEnvironment, read_environment
@@ -143,6 +144,7 @@ class Readiness:
         early = self._looks <= 20
         if early and self._looks % 5 and self._asked and server.vllm_ready(self._asked).error == CONNECTION_REFUSED:
             return Probe(None, "loading")
+        begin_together(server, (self._look.answers.vllm.unit,))
         vllm = find_vllm(self._look)
         self._asked = vllm.request("/v1/models", with_key=True)
         if self._restarts is None:

@@ -15,6 +15,7 @@ from ..models import models
 from ..other_sockets import judge
 from ..parse.launch import is_loopback
 from ..paths import UNITS
+from ..queries import begin_together
 from ..vllm import Readiness, Vllm, answers_in_shell, find_vllm
 
 LOOPBACK = "127.0.0.1"
@@ -30,6 +31,7 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 
 def check_service(look: Look) -> Iterator[Finding]:
+    begin_together(look.server, (look.answers.vllm.unit,))
     vllm = find_vllm(look)
     exposed = [one for one in vllm.own_listeners if not one.is_loopback]
     script = check_script(vllm, exposed=bool(exposed))

@@ -8,12 +8,13 @@ from dataclasses import replace
 from ..apt import CADDY_PREREQUISITES, finish_cut_off, install, refresh_one
 from ..boot import enable, is_masked, unmask
 from ..caddy_build import PROGRAM, Build, check_own_build, check_without_package, find_build
-from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, without_list
+from ..caddy_source import LIST, Entry, check_keyring, check_list, choose, expect_key, without_list
 from ..caddy_version import lacking, newest, numbers
 from ..caddyfile import PACKAGED_CADDYFILE
 from ..engine import Look, Step
 from ..model import Effect, FileIs, Finding, Impact, Level, ListensOn, PackageIs, Run, UnitIs
 from ..paths import CADDY_HOME, CADDY_ROOT, CADDY_SERVICE, CADDYFILE
+from ..queries import ALL_PACKAGES, begin_together
 from ..server import Package
 
 CADDY_USER = "caddy"
@@ -23,6 +24,7 @@ MASKED_BY_DPKG = f"/var/lib/systemd/deb-systemd-helper-masked/{CADDY_SERVICE}"
 
 
 def inspect(look: Look) -> Iterator[Finding]:
+    begin_together(look.server, (look.answers.vllm.unit, CADDY_SERVICE), ALL_PACKAGES)
     packages = look.server.packages("caddy", *CADDY_PREREQUISITES)
     caddy = packages["caddy"]
     half = tuple(name for name, package in packages.items() if package.half_configured)
@@ -240,6 +242,7 @@ STEP = Step(
     "caddy",
     "Caddy",
     inspect,
+    begin=expect_key,
     about="The web server that receives HTTPS and passes /v1 on to vLLM.",
     help=(
         "Caddy comes from its makers' own package repository, as apt packages do: updates come with the system's. "

@@ -14,7 +14,7 @@ from ..models import units
 from ..parse.netfilter import is_ufw_stopped
 from ..parse.ufw import UfwRule
 from ..published import find_published
-from ..queries import ALL_PACKAGES, LOADED_RULES, SSH_CONFIGURED, begin_together
+from ..queries import ALL_PACKAGES, LOADED_RULES, SSH_CONFIGURED, begin_together, units_of_every_look
 from ..questions import Choice, Kind, Question
 from ..rules import (
     ANYWHERE,
@@ -39,7 +39,8 @@ UNIT = "ufw.service"
 
 
 def inspect(look: Look) -> Iterator[Finding]:
-    begin_together(look.server, look.answers.vllm.unit, SSH_CONFIGURED, *LOADED_RULES, ALL_PACKAGES)
+    units = units_of_every_look(look.answers.vllm.unit)
+    begin_together(look.server, units, SSH_CONFIGURED, *LOADED_RULES, ALL_PACKAGES)
     firewall = look.server.firewall()
     if not look.answers.firewall.manage:
         yield Finding(

@@ -14,8 +14,8 @@ from ..engine import Look, Step
 from ..model import Action, Finding, Level, Run, Then, Write
 from ..models import Model, further
 from ..parse.error_line import line_of_error
-from ..paths import CADDY_SERVICE, CADDYFILE
-from ..queries import ADAPT, LISTENERS
+from ..paths import CADDY_SERVICE, CADDYFILE, CERTIFICATE_PATH_UNIT
+from ..queries import ADAPT, begin_together
 from ..questions import Choice, Kind, Question
 from ..rate_limit import taken_out
 from ..server import FileState
@@ -33,7 +33,7 @@ NO_SITE = b"# No site yet: the CA has issued no certificate. sudo vllm-https-set
 
 
 def inspect(look: Look) -> Iterator[Finding]:
-    begin(look)
+    begin_look(look)
     mode = look.answers.tls.mode
     before = {"internal": internal.check_before, "acme": acme.check_before, "custom": custom.check_before}[mode]
     findings = [*before(look), *admin_socket.check_directory(look)]
@@ -63,11 +63,18 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 
 def begin(look: Look) -> None:
+    """What takes a while: the CA's directory is far away."""
+    if look.answers.tls.mode == "acme":
+        acme.expect_directory(look)
+
+
+def begin_look(look: Look) -> None:
     """What the step asks, together; and what a Caddyfile of ours says, which takes the longest."""
     state = look.server.read(CADDYFILE)
     packaged = state is None or is_packaged(state.text)
-    look.server.expect([LISTENERS] if packaged else [(*ADAPT, CADDYFILE), LISTENERS])
-    look.server.units(look.answers.vllm.unit, CADDY_SERVICE)
+    watch = (CERTIFICATE_PATH_UNIT,) if look.answers.tls.mode == "custom" else ()
+    units = (look.answers.vllm.unit, CADDY_SERVICE, *watch)
+    begin_together(look.server, units, *(() if packaged else ((*ADAPT, CADDYFILE),)))
 
 
 def check_after(look: Look) -> Iterator[Finding]:
@@ -264,6 +271,7 @@ STEP = Step(
     "TLS",
     inspect,
     ask=ask,
+    begin=begin,
     about="How clients know that they talk to this server.",
     help=(
         "The connection is encrypted in each of the three ways; they differ in who vouches for the certificate.\n\n"

@@ -1,12 +1,19 @@
 #!/opt/vllm-https-setup/bin/python -I
 """The command: `python -I -m wizard`; a copy of this file is /usr/local/bin/vllm-https-setup."""
 
-import gc
+import os
 import sys
+import threading
 
 from wizard.cli import main
 
 code = main()
-# Python ends with looking through all that was loaded for what is left over, which takes as long as ten commands.
-gc.freeze()
-sys.exit(code)
+try:
+    sys.stdout.flush()
+    sys.stderr.flush()
+except (OSError, ValueError):
+    sys.exit(code)
+if threading.active_count() > 1:
+    sys.exit(code)
+# Python would take all that was loaded apart again, which takes as long as ten commands.
+os._exit(code)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from concurrent.futures import Future
 from threading import Thread
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
 
 def begin(ask: Callable[[], T]) -> Future[T]:
     """Begins with it. Who does not need what comes of it does not wait for that, not at the program's end either."""
+    from concurrent.futures import Future
+
     future: Future[T] = Future()
 
     def run() -> None:

@@ -98,7 +98,6 @@ def build_parser() -> Parser:
     check = which.add_parser("check", help="all its errors at once")
     check.add_argument("file", metavar="F", help=answers_help)
     # What units execute is not for people: without help it is left out of --help.
-    commands.add_parser("run").add_argument("run")
     for hidden in ("refresh", "watch"):
         commands.add_parser(hidden).add_argument("--json", action="store_true")
     commands.choices["watch"].add_argument("--pause", type=float, default=20, metavar="SECONDS")

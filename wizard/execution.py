@@ -9,7 +9,6 @@ import json
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +86,8 @@ def execute(run_id: str) -> int:
 
 def broken(view: View, book: Book, command: str, error: Exception) -> Report:
     """A defect of this program, or a server that fails under it: a sentence for people, the traceback for the log."""
+    import traceback
+
     with contextlib.suppress(MemoryError):
         book.line(traceback.format_exc())
     known = error if isinstance(error, SetupError) else shortage.of_error(error)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import exchange, files, shortage
+from . import files, shortage
 from .mask import Mask, strip_control
 from .model import Output, SetupError
 from .parse.sockets import parse_listeners, parse_peers
@@ -151,12 +151,16 @@ class RealMachine:
         return (socket.gethostname(),)
 
     def exchange(self, request: Request) -> Response:
+        from . import exchange
+
         response = exchange.exchange(request)
         self.observer.note(f"{request.key}: {response.status or response.error}, {response.ms:.0f} ms")
         return response
 
     def fetch(self, url: str, timeout_s: float, ca_file: str | None = None) -> Response:
         """Once more, twice, where DNS says that its failure passes (EAI_AGAIN, getaddrinfo(3))."""
+        from . import exchange
+
         for tries_left in (2, 1, 0):
             response = exchange.fetch(url, timeout_s, ca_file)
             self.observer.note(f"GET {url}: {response.status or response.error}, {len(response.body)} bytes")

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from wizard import answers as answers_file
 from wizard import paths
 from wizard.described import UNCHECKED, Question, question
-from wizard.engine import Look, NoWatcher, prove, walk
+from wizard.engine import Look, NoWatcher, begin, prove, walk
 from wizard.facts import Facts
 from wizard.hardware import DMI
 from wizard.mask import Mask
@@ -122,6 +122,7 @@ class CutOff(NoWatcher):
 def ask_everything(look: Look) -> None:
     """A plan, an apply that was cut off after each of its actions and begun again, and the final test."""
     assert isinstance(look.server, Facts)
+    begin(STEPS, look)
     for step in STEPS:
         tuple(step.inspect(look))
     overlay = Overlay(look.server)
@@ -157,7 +158,13 @@ def describe(machine: RecordingMachine, look: Look) -> Table:
         "addresses": [asdict(one) for one in machine.addresses()],
         "listeners": [asdict(one) for one in machine.listeners()],
         "reached": [
-            {**asdict(one.target), "state": one.state, "detail": one.detail, "ms": round(one.ms)}
+            {
+                "address": one.target.address,
+                "port": one.target.port,
+                "state": one.state,
+                "detail": one.detail,
+                "ms": round(one.ms),
+            }
             for one in sorted(machine.reached.values(), key=lambda one: (one.target.port, one.target.address))
         ],
         "connections": [

@@ -18,6 +18,7 @@ from ..queries import ALL_PACKAGES, begin_together
 from ..server import Package
 
 CADDY_USER = "caddy"
+HOME = FileIs(CADDY_HOME, b"", 0o750, CADDY_USER, CADDY_USER)
 RELOAD = Run(("systemctl", "daemon-reload"), "systemd takes the new service up, which is left to us")
 # deb-systemd-helper(1p): a package that was removed, and not purged, has its unit masked, until it is there again.
 MASKED_BY_DPKG = f"/var/lib/systemd/deb-systemd-helper-masked/{CADDY_SERVICE}"
@@ -104,7 +105,7 @@ def check_others(look: Look, caddy: Package, build: Build) -> Iterator[Finding]:
 def package_makes(look: Look) -> tuple[Effect, ...]:
     """What the package makes true. A Caddyfile that is there before it is kept, as we tell dpkg."""
     brought = () if look.server.read(CADDYFILE) else (FileIs(CADDYFILE, PACKAGED_CADDYFILE),)
-    return UnitIs(CADDY_SERVICE, active=False, enabled=True), FileIs(PROGRAM, b"", 0o755), *brought
+    return UnitIs(CADDY_SERVICE, active=False, enabled=True), FileIs(PROGRAM, b"", 0o755), HOME, *brought
 
 
 def install_caddy(
@@ -115,6 +116,7 @@ def install_caddy(
         UnitIs("caddy.service", active=False, enabled=False, exists=False),
         FileIs(PROGRAM, None),
         FileIs(CADDYFILE, None),
+        FileIs(CADDY_HOME, None),
         FileIs(CADDY_ROOT, None),
         ListensOn("caddy.service", ()),
     )
@@ -233,7 +235,7 @@ def check_home(look: Look) -> Iterator[Finding]:
     make = Run(
         ("install", "-d", "-m", "0750", "-o", CADDY_USER, "-g", CADDY_USER, CADDY_HOME),
         "where Caddy keeps its certificates",
-        makes=(FileIs(CADDY_HOME, b"", 0o750, CADDY_USER, CADDY_USER),),
+        makes=(HOME,),
     )
     yield Finding("caddy.home", Level.DRIFT, f"{CADDY_HOME} is missing: Caddy can't keep its certificates", fix=(make,))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import acme
 from ..caddyfile import serves_http
@@ -26,6 +25,9 @@ from ..reachability import let_in_some, managed
 from ..server import Reach, Request, Response, Target
 from ..ssh import find_ssh_ports, listening_at
 from ..vllm import Vllm, find_vllm
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 BLOCKED_PATHS = (
     *("/", "/health", "/metrics", "/version", "/docs", "/openapi.json", "/tokenize", "/detokenize"),
@@ -92,6 +94,8 @@ def prove(look: Look) -> Iterator[TestRow]:
     """Every row of the final test. The packets run beside the requests: silence takes its time."""
     look.server.expect((LISTENERS, SSH_CONFIGURED, *LOADED_RULES))
     look.server.units(look.answers.vllm.unit, *SSH_UNITS)
+    from concurrent.futures import ThreadPoolExecutor
+
     silent: dict[int, Response] = {}
     with ThreadPoolExecutor(2) as beside:
         found = [(one, find_vllm(one.look)) for one in models(look)]

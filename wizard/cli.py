@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_together(options)
     except Usage as error:
         return fail_call(words, "", [{"line": None, "key": "", "message": str(error), "expected": None}])
+    except SystemExit as ended:
+        return int(ended.code or 0)  # --help, --version
     if options.command in LOOKING:
         ask_ahead()
     action = ACTIONS[options.command] if options.command else wizard
@@ -57,7 +59,12 @@ def guarded(act: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        return fail_unexpectedly(error)
+        from .shortage import of_error
+
+        if (short := of_error(error)) is None:
+            return fail_unexpectedly(error)
+        streams.say(f"{short.message}\n  {short.remedy}")
+        return 1
 
 
 def ask_ahead() -> None:

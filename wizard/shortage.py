@@ -1,4 +1,4 @@
-"""A server with no memory left, or no process: Python and the dynamic loader say it in many ways, people get one."""
+"""A server with no memory, process or room left: Python and the dynamic loader say it in many ways, people get one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def of_error(error: BaseException) -> SetupError | None:
     of_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     if of_memory or (isinstance(error, ImportError) and any(one in words for one in LOADER)):
         return SetupError("this server has no memory left, and what was under way stopped where it was", GOES_ON)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return SetupError("a disk is full, and not all of it could be written", "see which one: df -h")
     if isinstance(error, RuntimeError) and "can't start new thread" in words:
         return SetupError("no process or thread can be started, and what was under way stopped where it was", GOES_ON)
     return None

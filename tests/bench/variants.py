@@ -66,6 +66,12 @@ VARIANTS: Mapping[str, Variant] = {
     "log-less": Variant(
         _replaced("\t\tformat filter {\n", "\t\tformat filter {\n\t\t\tresp_headers delete\n\t\t\trequest>tls delete\n")
     ),
+    "no-proxy-log": Variant(
+        _replaced(
+            "\t\texclude http.log.access\n",
+            "\t\texclude http.log.access http.handlers.reverse_proxy\n",
+        )
+    ),
     "flush-at-once": Variant(_replaced(_TRANSPORT, f"\t\t\tflush_interval -1\n{_TRANSPORT}")),
     "small-buffers": Variant(
         _replaced(_TRANSPORT, f"{_TRANSPORT}\t\t\t\tread_buffer 1KiB\n\t\t\t\twrite_buffer 1KiB\n")

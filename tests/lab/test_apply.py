@@ -117,6 +117,39 @@ def test_document_of_a_run_has_the_contracts_shape(operator: Operator) -> None:
     assert operator.server.run(["ls", "/run/vllm-https-setup"]).stdout == "lock\n"
 
 
+LISTS = (
+    "cd /var/lib/apt/lists; stat -c '%n %a %U:%G %Y' *_*; stat -c '%n %a %U:%G' . lock partial; "
+    "sha256sum *_*; ls partial"
+)
+
+
+def test_index_that_was_fetched_ahead_is_as_an_update_leaves_it(operator: Operator) -> None:
+    document = operator.apply()
+    log = (operator.file(document["log_path"]) or b"").decode()
+    (update,) = [line for line in log.splitlines() if "apt-get update" in line]
+    assert "- beside the steps: $ " in update, "and not again in its turn"
+    server = operator.server
+    left = server.run(["sh", "-ec", LISTS]).stdout
+    (planned,) = [
+        one["argv"] for step in document["steps"] for one in step["changes"] if "update" in one.get("argv", ())
+    ]
+    said = server.run(planned).stdout
+    assert "Hit:" in said and "Get:" not in said
+    assert server.run(["sh", "-ec", LISTS]).stdout == left
+    assert "500 https://dl.cloudsmith.io/public/caddy" in server.run(["apt-cache", "policy", "caddy"]).stdout
+
+
+def test_caddy_starts_once_and_with_our_configuration(operator: Operator) -> None:
+    """Its package would have it serve a page of welcome on port 80 until then."""
+    operator.apply()
+    server = operator.server
+    said = server.run(["journalctl", "-u", "caddy", "-o", "cat", "--no-pager"]).stdout
+    assert said.count("Started caddy.service") == 1 and "Reload" not in said
+    assert "only on the HTTP port" not in said
+    shown = server.run(["systemctl", "show", "caddy", "-p", "UnitFileState,NeedDaemonReload,WantedBy"]).stdout
+    assert sorted(shown.split()) == ["NeedDaemonReload=no", "UnitFileState=enabled", "WantedBy=multi-user.target"]
+
+
 def test_clients_that_trust_the_root_get_in_with_the_key_alone(secured: Operator) -> None:
     server = secured.server
     for host in (server.address, f"[{server.address6}]", server.name):

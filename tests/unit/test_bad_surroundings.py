@@ -298,6 +298,34 @@ def test_nothing_of_it_is_left_in_a_process_that_was_called() -> None:
     )
 
 
+CALL = (
+    "import runpy, sys; sys.path.insert(0, {room!r}); sys.argv[1:] = {words!r}; "
+    "runpy.run_module('wizard', {{}}, '__main__')"
+)
+
+
+def called(*words: str, out: str) -> subprocess.CompletedProcess[str]:
+    """The program itself, to its very end."""
+    argv = ("sh", "-c", f'exec "$@" >{out}', "sh", sys.executable, "-Ic", CALL.format(room=str(ROOM), words=[*words]))
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.allow_commands("sh")
+@pytest.mark.parametrize("words", ["answers schema", "answers example", "--help", "--version"])
+def test_output_that_cannot_be_written_is_a_failure_and_one_sentence(words: str) -> None:
+    ended = called(*words.split(), out="/dev/full")
+    assert ended.returncode == 1
+    assert "could be written" in ended.stderr and "Traceback" not in ended.stderr and "Exception" not in ended.stderr
+
+
+@pytest.mark.allow_commands("sh")
+@pytest.mark.parametrize(("words", "code"), [("answers example", 0), ("--help", 0), ("answers check /nowhere", 2)])
+def test_output_is_whole_and_the_code_the_commands(tmp_path: Path, words: str, code: int) -> None:
+    ended = called(*words.split(), out=str(tmp_path / "out"))
+    assert (ended.returncode, bool(ended.stderr)) == (code, code == 2)
+    assert (tmp_path / "out").read_text().endswith("\n") == (code == 0)
+
+
 STRANGE: dict[str, tuple[dict[str, str], Sequence[str]]] = {
     "an empty environment": ({}, ()),
     "an empty PATH": ({"PATH": ""}, ()),

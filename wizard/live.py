@@ -15,6 +15,7 @@ from .parse.error_line import line_of_error
 from .process import Process
 from .queries import LISTENERS, show_units
 from .server import Listener, Reach, Response, Target
+from .starting import LIMIT_S, REFUSED, started_by
 from .system import RealMachine
 from .ufw_files import complaint
 from .unit_log import SYNC, said_by, said_of
@@ -25,17 +26,7 @@ if TYPE_CHECKING:
 
     from .download import Download
 
-# What of systemctl has a unit do something that can fail for the unit's own reasons.
-STARTING = ("start", "restart", "reload", "reload-or-restart", "try-restart")
 LONGEST_REASON = 500
-START_LIMIT_S = 30
-REFUSED = "Start request repeated too quickly"
-
-
-def started_by(argv: Sequence[str]) -> str:
-    """The service that this command of systemctl's starts, or tells to read its configuration; "" where it does not."""
-    starts = argv[0] == "systemctl" and argv[1] in STARTING and argv[-1].endswith(".service")
-    return argv[-1] if starts else ""
 
 
 class LiveServer(Facts):
@@ -117,7 +108,7 @@ class LiveServer(Facts):
         systemd does."""
         if self.download is not None and (done := self.download.hand_over(action.argv)) is not None:
             return done
-        until = time.monotonic() + (action.retry_s if action.retry else START_LIMIT_S)
+        until = time.monotonic() + (action.retry_s if action.retry else LIMIT_S)
         while True:
             began = int(self.now())
             output = self.machine.command(action.argv, timeout_s=action.timeout_s, environment=dict(action.environment))
@@ -132,9 +123,8 @@ class LiveServer(Facts):
             time.sleep(1)
 
     def _started_too_often(self, action: Run, since: int) -> str | None:
-        """Of a start that failed: whether systemd refused it for those before it, five in ten seconds where nobody has
-        said otherwise (StartLimitBurst=, systemd.unit(5)). The unit's program is no worse for that, and was not even
-        tried; systemctl tells of its last failure instead, where there was one."""
+        """Of a start that failed: whether systemd refused it for those before it. The unit's program is no worse for
+        that, and was not even tried; systemctl tells of its last failure instead, where there was one."""
         unit = started_by(action.argv)
         if not unit or REFUSED not in self._in_journal(said_of(unit, since)):
             return None

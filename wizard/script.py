@@ -27,6 +27,7 @@ from .parse.apt import LOCK_WORDS
 from .render import render
 from .safety import Proof
 from .server import FileState, read_through
+from .starting import LIMIT_S, REFUSED, started_by
 
 WIDTH = 118
 ABSENT = "absent"
@@ -78,6 +79,8 @@ def write_script(look: Look, results: Sequence[StepResult], notes: Notes, base_u
         timer=paths.REVERT_TIMER,
         marker=paths.UNCONFIRMED,
         lock_wait_s=LOCK_WAIT_S,
+        refused=shlex.quote(REFUSED),
+        refused_s=LIMIT_S,
         lock_words=shlex.quote(LOCK_WORDS),
         uses=writer.uses,
         body=body,
@@ -313,6 +316,9 @@ class Writer:
         if action.retry is not None:
             self.uses.add("patiently")
             words = ["patiently", *words]
+        if started_by(action.argv):
+            self.uses.add("anew")
+            words = ["anew", *words]
         self.uses.add("run")
         name = ""
         if action.otherwise:

@@ -34,6 +34,7 @@ from .model import (
 from .overlay import Overlay
 from .parse.netfilter import Packet, evaluate
 from .paths import CADDYFILE, REVERT_SERVICE
+from .probe import GRACE_S
 from .server import DnsAnswer, FileState, Firewall, Package, Reach, Request, Response, Target, Unit
 from .simulated_web import Web, loaded_rules
 from .system import Nobody, Observer, written_out
@@ -280,7 +281,7 @@ class SimulatedServer(Overlay):
         kernel = self.firewall().kernel4
         packet = Packet("tcp", target.port, CLIENT, "vhs-out", destination=target.address)
         if kernel is None or evaluate(kernel, packet).result != "accept":
-            return Reach(target, "filtered", "no answer", 300)
+            return Reach(target, "filtered", "no answer", 1000 * GRACE_S + 0.6)
         return Reach(target, "open" if self._web.listens(target.address, target.port) else "refused", "", 1.4)
 
     def is_vllm_ready(self) -> bool:

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 
+from tests.bench import clock
 from tests.bench.row import Rows, table
 
 SUBJECTS = ("commands", "screens", "scale", "installation")
@@ -27,10 +28,14 @@ def main() -> None:
     )
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS)}; all")
     parser.add_argument("--rounds", type=int, default=7, help="medians of so many (7)")
+    parser.add_argument(
+        "--cold", action="store_true", help="empty this machine's page cache before each: all is read from its disk"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if unknown := set(options.subjects) - set(SUBJECTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    clock.is_cold = options.cold
     rows: Rows = []
     for subject in options.subjects or SUBJECTS:
         found: Rows = importlib.import_module(f"tests.bench.{subject}").measure(options.rounds)
@@ -38,7 +43,12 @@ def main() -> None:
         if not options.json:
             print(*table(found), sep="\n", flush=True)
     if options.json:
-        machine = {"cores": os.cpu_count(), "machine": platform.machine(), "load": os.getloadavg()}
+        machine = {
+            "cold": options.cold,
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            "load": os.getloadavg(),
+        }
         print(json.dumps({"machine": machine, "rows": [row.document() for row in rows]}, indent=1))
 
 

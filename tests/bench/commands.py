@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.bench import clock
 from tests.bench.row import Row, Rows, medians
 from tests.lab import Lab, ServerSpec, cache, ensure_program_layer
 from tests.lab.base import Base
@@ -26,7 +27,7 @@ STANDIN = {"token_ms": 1}
 
 def timed(server: Server, argv: Sequence[str], codes: Sequence[int] = (0,)) -> float:
     """How long the command takes on the server, in seconds."""
-    began = time.monotonic()
+    began = clock.begin()
     result = server.run(list(argv), timeout=600, check=False, env={"ADDRESS": server.address})
     seconds = time.monotonic() - began
     assert result.code in codes, f"{argv}: {result}"

@@ -3,6 +3,7 @@ memory once it has looked."""
 
 import time
 
+from tests.bench import clock
 from tests.bench.commands import CHECKOUT, PYTHON, STANDIN
 from tests.bench.memory import peak
 from tests.bench.row import Limit, Row, Rows, medians
@@ -27,7 +28,7 @@ LARGEST_MIB = 90
 
 def first_frame(server: Server, command: str, text: str) -> float:
     """From the login's begin to the piece that brought this text, in seconds."""
-    began = time.monotonic()
+    began = clock.begin()
     with Terminal(server, command) as terminal:
         terminal.wait_for(text)
         found = terminal.bytes.find(text.encode())

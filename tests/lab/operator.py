@@ -244,3 +244,11 @@ def findings(document: Document, level: str) -> dict[str, str]:
 def rows(document: Document) -> dict[str, bool | None]:
     """The final test's verdicts."""
     return {row["id"]: row["ok"] for row in document["tests"]}
+
+
+def restarted(times: int) -> list[str]:
+    """Exposed, and started as often within the ten seconds in which systemd allows five starts."""
+    words = f"""sed -i 's/--host 127.0.0.1/--host 0.0.0.0/' /opt/vllm/start-vllm.sh; systemctl reset-failed vllm
+for one in $(seq {times}); do systemctl restart vllm; done
+until ss -Hltn | grep -q 0.0.0.0:8000; do sleep 0.05; done"""
+    return ["sh", "-ec", words]

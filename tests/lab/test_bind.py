@@ -7,7 +7,7 @@ import pytest
 
 from tests.lab import File, ServerSpec
 from tests.lab.base import VLLM_ID
-from tests.lab.operator import Operator, changes_of, findings, in_words, troubles
+from tests.lab.operator import Operator, changes_of, findings, in_words, restarted, troubles
 from tests.lab.spec import VLLM_SERVICE
 
 pytestmark = pytest.mark.lab
@@ -125,14 +125,6 @@ def test_run_killed_before_systemd_read_the_unit_is_completed(attend: Callable[[
     restart = commands.index(["systemctl", "restart", "vllm.service"])
     assert commands[restart - 1] == ["systemctl", "daemon-reload"]
     assert "127.0.0.1:8000" in findings(document, "ok")["bind.listener"]
-
-
-def restarted(times: int) -> list[str]:
-    """Exposed, and started as often within the ten seconds in which systemd allows five starts."""
-    words = f"""sed -i 's/--host 127.0.0.1/--host 0.0.0.0/' {SCRIPT}; systemctl reset-failed vllm
-for one in $(seq {times}); do systemctl restart vllm; done
-until ss -Hltn | grep -q 0.0.0.0:8000; do sleep 0.05; done"""
-    return ["sh", "-ec", words]
 
 
 def test_restart_that_systemd_refuses_for_those_before_it_is_no_failure_of_vllms(secured: Operator) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab import CANARY, Acme, Lab, Server, ServerSpec
 from tests.lab.machine import Result
-from tests.lab.operator import Operator, troubles
+from tests.lab.operator import Operator, restarted, troubles
 from tests.lab.site import CHAIN, DOMAIN, KEY, Site, proof
 from tests.lab.snapshot import Entry, Snapshot
 from tests.lab.space import Deadline
@@ -87,6 +87,15 @@ def assert_undo_is_gone(server: Server) -> None:
     units = server.run(["systemctl", "list-units", "--all", "--no-legend", "vllm-https-setup-revert.*"]).stdout
     files = server.run(["sh", "-c", "ls /etc/systemd/system /var/lib/vllm-https-setup 2>&1"], check=False).stdout
     assert (units.strip(), "revert" in files, "firewall" in files) == ("", False, False)
+
+
+def test_start_that_systemd_refuses_for_those_before_it_is_made_again(operator: Operator) -> None:
+    export(operator)
+    operator.server.run(restarted(5))
+    result = run_script(operator.server)
+    assert result.code == 0, result
+    assert result.stdout.count("vllm.service was started too often just now") >= 1
+    assert_nothing_to_do(operator)
 
 
 def test_script_ends_in_the_same_state_as_apply(attend: Callable[[ServerSpec], Operator]) -> None:
@@ -252,7 +261,7 @@ def test_vllm_that_fails_with_the_edit_gets_its_old_script_back(operator: Operat
     before = server.get("/opt/vllm/start-vllm.sh")
     server.standin(fail="loopback")
     result = run_script(server)
-    assert result.code == 1
+    assert (result.code, "too often" in result.stdout) == (1, False)
     assert "this did not come about: vLLM answers on 127.0.0.1:8000" in result.stderr
     assert server.get("/opt/vllm/start-vllm.sh") == before
     until = Deadline("vLLM as it was", 30)

@@ -6,6 +6,7 @@ from tests.lab.drifts.drift import (
     INSTALL,
     INSTALL_CADDY,
     START_CADDY,
+    TAKE_UP,
     WRITE_CADDYFILE,
     Drift,
     put_back,
@@ -85,12 +86,14 @@ CADDY = (
         "caddy.prerequisites",
         (f"{INSTALL} -o Dpkg::Options::=--force-confold --no-install-recommends -- apt-transport-https",),
     ),
-    Drift("Caddy was removed", "apt-get remove -qq caddy", "caddy.package", (REFRESH, INSTALL_CADDY, START_CADDY)),
+    Drift(
+        "Caddy was removed", "apt-get remove -qq caddy", "caddy.package", (REFRESH, INSTALL_CADDY, TAKE_UP, START_CADDY)
+    ),
     Drift(
         "Caddy was purged, and its CA with it",
         "apt-get purge -qq caddy",
         "tls.root",
-        (REFRESH, INSTALL_CADDY, *WRITE_CADDYFILE, "wait Caddy's own CA", EXPORT),
+        (REFRESH, INSTALL_CADDY, TAKE_UP, *WRITE_CADDYFILE, "wait Caddy's own CA", EXPORT),
         new_root=True,
     ),
     Drift(
@@ -100,7 +103,7 @@ CADDY = (
         "systemctl daemon-reload; systemctl enable -q --now caddy",
         "caddy.custom_build",
         # Its script leaves it as it was: not enabled, and not started.
-        (REFRESH, INSTALL_CADDY, "run systemctl enable caddy.service", START_CADDY),
+        (REFRESH, INSTALL_CADDY, TAKE_UP, "run systemctl enable caddy.service", START_CADDY),
         level=BLOCKED,
         stops=(f"/usr/local/bin/caddy, run by {OWN_UNIT}", f"sudo mv {OWN_UNIT} /usr/local/bin/caddy /root/"),
         by_hand=f"systemctl disable --now caddy.service; mv {OWN_UNIT} /usr/local/bin/caddy /root/; "
@@ -130,7 +133,7 @@ CADDY = (
         "no name is resolved, and Caddy is gone",
         "cp /etc/resolv.conf /root/kept; apt-get remove -qq caddy; : >/etc/resolv.conf",
         "caddy.package",
-        (REFRESH, INSTALL_CADDY, START_CADDY),
+        (REFRESH, INSTALL_CADDY, TAKE_UP, START_CADDY),
         stops=("apt-get update", "resolv"),
         code=1,
         by_hand="cat /root/kept >/etc/resolv.conf",

@@ -35,6 +35,8 @@ START_CADDY = "run systemctl reload-or-restart caddy.service"
 WRITE_CADDYFILE = (f"write {CADDYFILE}", START_CADDY)
 INSTALL = "run apt-get install -y -q -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef"
 INSTALL_CADDY = f"{INSTALL} -o Dpkg::Options::=--force-confold --no-install-recommends -- caddy"
+# systemd is told of the service that has just been installed: its package is kept from that.
+TAKE_UP = "run systemctl daemon-reload"
 BLOCKED = "blocked"
 
 

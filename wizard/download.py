@@ -92,7 +92,7 @@ class Beside:
 
 
 class Download:
-    """The package under way, from `begin` to `hand_over`. Where it can't be had the log says so: apt will tell."""
+    """Both under way, from `begin` to `hand_over`. Where one can't be had the log says so: apt will tell."""
 
     def __init__(self, key: bytes, list_text: str, machine: RealMachine) -> None:
         """`list_text` is apt's list of the repository, as the plan writes it."""

@@ -141,7 +141,7 @@ class Readiness:
     def __call__(self, server: Server) -> Probe:
         self._looks += 1
         # The unit, and vLLM's words, cost commands: not each time in the first second, when most waits are over.
-        early = self._looks <= 20
+        early = self._looks <= 25
         if early and self._looks % 5 and self._asked and server.vllm_ready(self._asked).error == CONNECTION_REFUSED:
             return Probe(None, "loading")
         begin_together(server, (self._look.answers.vllm.unit,))

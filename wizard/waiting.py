@@ -7,8 +7,8 @@ from collections.abc import Callable
 from .model import TIMED_OUT, Output, Wait
 from .server import Server
 
-# A look comes late by a tenth of the time that was waited for, at the most.
-SLOWER_BY = 1.1
+# A look comes late by a twentieth of the time that was waited for, at the most.
+SLOWER_BY = 1.05
 MOST_BETWEEN_LOOKS_S = 1.0
 
 

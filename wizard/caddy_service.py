@@ -44,13 +44,9 @@ def is_moved(look: Look, wanted: str = "") -> bool:
     return wanted.startswith(UNIX) and DEFAULT_PORT in ports
 
 
-def listening(caddyfile: str) -> ListensOn:
-    """Where Caddy listens with a Caddyfile of ours."""
-    return _listening(admin_address(caddyfile))
-
-
-def _listening(address: str) -> ListensOn:
-    return ListensOn(CADDY_SERVICE, ((ADMIN_PORT,) if address == DEFAULT_ADMIN else ()) + (("::", 443),))
+def _listening(admin: str) -> ListensOn:
+    """Where Caddy listens with a Caddyfile of ours, administered there."""
+    return ListensOn(CADDY_SERVICE, ((ADMIN_PORT,) if admin == DEFAULT_ADMIN else ()) + (("::", 443),))
 
 
 def running(look: Look) -> tuple[Effect, ...]:

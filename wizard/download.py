@@ -30,7 +30,7 @@ from .caddy_source import KEYRING
 from .caddy_source import LIST as CADDY_LIST
 from .engine import StepResult
 from .model import Output, Run, SetupError, Write
-from .parse.apt import parse_settings
+from .parse.host import parse_assignments
 from .paths import RUNTIME
 from .process import Process
 from .system import Observer, RealMachine
@@ -38,7 +38,7 @@ from .system import Observer, RealMachine
 HERE = f"{RUNTIME}/download"
 KEY, LIST, LISTS, ARCHIVES = f"{HERE}/caddy.gpg", f"{HERE}/caddy.list", f"{HERE}/lists", f"{HERE}/archives"
 # Where apt keeps its own, by its configuration.
-PLACES = ("apt-config", "shell", "lists", "Dir::State::Lists/d", "archives", "Dir::Cache::Archives/d")
+PLACES = ("apt-config", "shell", "LISTS", "Dir::State::Lists/d", "ARCHIVES", "Dir::Cache::Archives/d")
 BEGINS_AFTER = "firewall"
 # apt reads the one that its environment names first, then what lies in apt.conf.d, then this: apt.conf(5).
 FIRST_CONF, LAST_CONF, SYSTEM_CONF = f"{HERE}/first.conf", f"{HERE}/apt.conf", "/etc/apt/apt.conf"
@@ -132,14 +132,14 @@ class Download:
         """
         if self._thread is None or not self._done:
             return None
-        places = parse_settings(self._done[0].out)
+        places = parse_assignments(self._done[0].out)
         with contextlib.suppress(SetupError, KeyError):
             if refreshes(argv, CADDY_LIST) and len(self._done) > 1:
-                return self._hand_over_index(places["lists"].rstrip("/"))
+                return self._hand_over_index(places["LISTS"].rstrip("/"))
             if CADDY in installed_by(argv):
                 self._stop()
                 for directory in ("", "/partial"):
-                    self._move(glob.glob(f"{ARCHIVES}{directory}/*.deb"), places["archives"].rstrip("/") + directory)
+                    self._move(glob.glob(f"{ARCHIVES}{directory}/*.deb"), places["ARCHIVES"].rstrip("/") + directory)
         return None
 
     def _hand_over_index(self, lists: str) -> Output | None:

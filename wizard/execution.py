@@ -55,8 +55,8 @@ def execute(run_id: str) -> int:
         def before_actions() -> None:
             if not asks_nothing:
                 save_answers(text, wanted, request.get("rendered"))
-            if wanted.tls.mode != "internal":
-                beside.load("cryptography.x509")
+                if wanted.tls.mode != "internal":
+                    beside.load("cryptography.x509")
 
         def after_step(step: Step, status: Status) -> None:
             if step.id == BEGINS_AFTER and status in (Status.OK, Status.CHANGED) and not undoes:

@@ -73,7 +73,7 @@ def fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Notes) -> Fe
         monkeypatch.setattr(download, name, str(path))
 
     def make(*scripts: str, key: bytes = KEY) -> Download:
-        said = f"echo \"lists='{lists}/'\"; echo \"archives='{cache}/'\""
+        said = f"echo \"LISTS='{lists}/'\"; echo \"ARCHIVES='{cache}/'\""
         written = (said, *(script.format(here=here, tmp=tmp_path) for script in scripts))
         monkeypatch.setattr(download, "COMMANDS", [("sh", "-c", script) for script in written])
         return Download(key, LIST, RealMachine(Mask(), told))

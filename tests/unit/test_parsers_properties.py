@@ -105,7 +105,6 @@ PARSERS: dict[str, Parser] = {
     "apt.parse_lock_holder": of_text(apt.parse_lock_holder),
     "apt.parse_packages": of_text(apt.parse_packages),
     "apt.parse_policy": of_text(apt.parse_policy),
-    "apt.parse_settings": of_text(apt.parse_settings),
     "apt.parse_simulation": of_text(apt.parse_simulation),
     "apt.parse_sources_list": of_text(apt.parse_sources_list),
     "certificate_files.read_certificates": certificate_and_key,

@@ -91,15 +91,6 @@ def parse_packages(text: str) -> tuple[Package, ...]:
     return tuple(packages)
 
 
-def parse_settings(text: str) -> dict[str, str]:
-    """What `apt-config shell NAME KEY …` says, by the names that it was given: apt-config(8)."""
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        return {}
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
-
-
 def parse_lock_holder(text: str) -> tuple[int | None, str | None]:
     """Process id and name of who holds apt's lock, as far as apt's message says."""
     found = _HOLDER.search(text)

@@ -136,20 +136,19 @@ def to_finish(
     look: Look, half: tuple[str, ...], missing: tuple[str, ...], entry: Entry | None, *, installed: bool
 ) -> Finding:
     """An installation that was cut off; what it had not come to is installed after."""
-    more: tuple[Run, ...] = ()
+    rest: tuple[Run, ...]
     if installed:
-        rest = install(missing, "what the repository's own instructions ask for", again=True)
+        rest = (install(missing, "what the repository's own instructions ask for", again=True),)
     elif "caddy" in half:
         running = (UnitIs(CADDY_SERVICE, active=True, enabled=True),)
-        rest = install_caddy(missing, running, again=True, starts=True)
+        rest = (install_caddy(missing, running, again=True, starts=True),)
     else:
-        rest = install_caddy(missing, package_makes(look), again=True)
-        more = (RELOAD,)
+        rest = (install_caddy(missing, package_makes(look), again=True), RELOAD)
     return Finding(
         "caddy.package",
         Level.DRIFT,
         f"only half installed: {', '.join(half)}; an earlier installation was cut off",
-        fix=(refresh(look, entry), finish_cut_off(), rest, *more),
+        fix=(refresh(look, entry), finish_cut_off(), *rest),
     )
 
 

@@ -20,7 +20,7 @@ from ..parse.completion import said as said_in
 from ..parse.event_stream import arrivals, came_at_once
 from ..parse.netfilter import Packet, evaluate
 from ..paths import ROOT_CERTIFICATE
-from ..queries import LISTENERS, LOADED_RULES, SSH_CONFIGURED, SSH_UNITS
+from ..queries import LOADED_RULES, SSH_CONFIGURED, SSH_UNITS, begin_together
 from ..reachability import let_in_some, managed
 from ..server import Reach, Request, Response, Target
 from ..ssh import find_ssh_ports, listening_at
@@ -92,8 +92,7 @@ def inspect(look: Look) -> Iterator[Finding]:
 
 def prove(look: Look) -> Iterator[TestRow]:
     """Every row of the final test. The packets run beside the requests: silence takes its time."""
-    look.server.expect((LISTENERS, SSH_CONFIGURED, *LOADED_RULES))
-    look.server.units(look.answers.vllm.unit, *SSH_UNITS)
+    begin_together(look.server, (look.answers.vllm.unit, *SSH_UNITS), SSH_CONFIGURED, *LOADED_RULES)
     from concurrent.futures import ThreadPoolExecutor
 
     silent: dict[int, Response] = {}

@@ -19,7 +19,7 @@ from ..server import Package
 
 CADDY_USER = "caddy"
 HOME = FileIs(CADDY_HOME, b"", 0o750, CADDY_USER, CADDY_USER)
-RELOAD = Run(("systemctl", "daemon-reload"), "systemd takes the new service up, which is left to us")
+RELOAD = Run(("systemctl", "daemon-reload"), "systemd learns of Caddy's service")
 # deb-systemd-helper(1p): a package that was removed, and not purged, has its unit masked, until it is there again.
 MASKED_BY_DPKG = f"/var/lib/systemd/deb-systemd-helper-masked/{CADDY_SERVICE}"
 
